@@ -1,0 +1,132 @@
+"""Writing that is all or nothing.
+
+A file or folder is built under a temporary name beside its destination, flushed to disk,
+and moved into place in one system call. A run killed at any moment leaves the old content
+or the new, never a mixture.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_TEMPORARY = ".nanonet-edge-tmp-"
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file (UTF-8) all at once, creating its folder if need be."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file all at once, creating its folder if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{os.getpid()}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def replaced_folder(destination: Path) -> Iterator[Path]:
+    """Give a fresh folder to fill; when the block ends well it becomes `destination`.
+
+    An existing folder at `destination` is exchanged for the new one and then removed. If the
+    block raises, the new folder is removed and `destination` stays as it was. Folders that
+    earlier, killed runs left beside it are removed first.
+    """
+    destination = Path(os.path.abspath(destination))
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(destination.parent)
+    prefix = f"{_TEMPORARY}{os.getpid()}-{destination.name}-"
+    staging = Path(tempfile.mkdtemp(prefix=prefix, dir=destination.parent))
+    try:
+        staging.chmod(0o755)
+        yield staging
+        _sync_tree(staging)
+        _move_into_place(staging, destination)
+        _sync_folder(destination.parent)
+    finally:
+        # After an exchange the temporary name holds the old content.
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _move_into_place(staging: Path, destination: Path) -> None:
+    if not destination.exists():
+        staging.rename(destination)
+    elif not _exchange(staging, destination):
+        # No atomic exchange on this system: the gap is two renames wide.
+        old = staging.with_name(staging.name + "-old")
+        destination.rename(old)
+        staging.rename(destination)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two paths in one system call; False where the system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL):
+        return False
+    raise OSError(code, os.strerror(code), str(second))
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        owner = path.name.removeprefix(_TEMPORARY).partition("-")[0]
+        if owner.isdigit() and not _is_alive(int(owner)):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync_tree(root: Path) -> None:
+    for path in root.rglob("*"):
+        if path.is_dir():
+            _sync_folder(path)
+        else:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    _sync_folder(root)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,62 @@
+"""Optional dependencies: import one, or say in one line how to get it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+from types import ModuleType
+
+from nanonet_edge.errors import MissingExtraError
+
+#: module name -> (extra that brings it, distributions that may provide it)
+OPTIONAL: dict[str, tuple[str, tuple[str, ...]]] = {
+    "tensorflow": ("export", ("tensorflow", "tensorflow-cpu")),
+    "keras": ("export", ("keras",)),
+    "onnx": ("export", ("onnx",)),
+    "tf2onnx": ("export", ("tf2onnx",)),
+    "nncf": ("export", ("nncf",)),
+    "flatbuffers": ("export", ("flatbuffers",)),
+    "ai_edge_litert": ("litert", ("ai-edge-litert",)),
+    "tflite_runtime": ("tflite-runtime", ("tflite-runtime",)),
+    "onnxruntime": ("onnx", ("onnxruntime", "onnxruntime-gpu")),
+    "openvino": ("openvino", ("openvino",)),
+}
+
+
+def require(module: str) -> ModuleType:
+    """Import an optional module such as ``"onnxruntime"`` or ``"ai_edge_litert.interpreter"``.
+
+    Raises:
+        MissingExtraError: it is not installed; the message names the extra.
+    """
+    root = module.partition(".")[0]
+    extra, _ = OPTIONAL[root]
+    if root in ("tensorflow", "keras"):
+        # Both talk on stderr while they load; a user sees our lines only.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+        os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == root:
+            raise MissingExtraError(root, extra) from None
+        raise
+
+
+def is_installed(module: str) -> bool:
+    """Whether an optional module could be imported, without importing it."""
+    return importlib.util.find_spec(module.partition(".")[0]) is not None
+
+
+def version_of(module: str) -> str | None:
+    """The installed version of an optional module's distribution, or None."""
+    for distribution in OPTIONAL[module][1]:
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None

@@ -1,0 +1,170 @@
+"""`manifest.json`: what a bundle holds and where each file came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from nanonet_edge.contract import InputContract, OutputContract
+from nanonet_edge.errors import BundleError
+from nanonet_edge.variants import Format, Head, Precision, Topology
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in path or not parts.parts:
+        raise ValueError(f"path '{path}' leaves the bundle")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_inside)]
+
+
+class Record(BaseModel):
+    """Base of everything that is written as JSON: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(Record):
+    """One file of the bundle: relative path, size in bytes, SHA-256."""
+
+    path: RelativePath
+    bytes: int = Field(ge=0)
+    sha256: Sha256
+
+
+class CalibrationRecord(Record):
+    """Where the activation ranges of a static precision came from.
+
+    `source` is "images" (a folder of the user's), "recorded" (shipped with the weights) or
+    "generated" (frames drawn by the toolkit). `digest` is a SHA-256 over the ordered list of
+    the images' own digests, so two bundles can be seen to have used the same images.
+    """
+
+    source: Literal["images", "recorded", "generated"]
+    count: int = Field(ge=1)
+    digest: Sha256
+    method: Literal["min-max", "percentile", "mse"]
+    seed: int | None = None
+    detail: str = ""
+
+
+class ArtifactRecord(Record):
+    """One exported model.
+
+    `graph` is "rewritten" or "straight"; `passes` lists the rewrites that were applied, in
+    order. `files[0]` is the one an engine opens (OpenVINO has a second, the weights).
+    """
+
+    name: str
+    format: Format
+    precision: Precision
+    graph: Literal["rewritten", "straight"]
+    files: tuple[FileRecord, ...] = Field(min_length=1)
+    input: InputContract
+    output: OutputContract
+    passes: tuple[str, ...] = ()
+    calibration: CalibrationRecord | None = None
+    quantizer: str | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Size of all its files together."""
+        return sum(file.bytes for file in self.files)
+
+
+class WeightsRecord(Record):
+    """The reference weights: a copy in the bundle, where they came from, how many they are."""
+
+    file: FileRecord
+    sha256: Sha256 = Field(description="of the checkpoint that was read")
+    origin: str
+    parameters: int = Field(gt=0)
+
+
+class GoldenRecord(Record):
+    """Frames and the reference's answer to them, for a check on the device.
+
+    The file is an .npz: `frames` (n, H, W, 3) uint8 BGR; `probability` (n, H, W, classes)
+    float32 from the reference.
+    """
+
+    file: FileRecord
+    count: int = Field(ge=1)
+    source: str
+
+
+class Manifest(Record):
+    """The whole of `manifest.json`."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    created: str
+    variant: str
+    topology: Topology
+    classes: int = Field(ge=1)
+    size: int = Field(gt=0)
+    head: Head
+    weights: WeightsRecord
+    golden: GoldenRecord
+    artifacts: tuple[ArtifactRecord, ...]
+    versions: dict[str, str]
+
+    def to_json(self) -> str:
+        """The text that is written to disk."""
+        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+
+    @property
+    def files(self) -> tuple[FileRecord, ...]:
+        """Every file the manifest vouches for."""
+        listed = [self.weights.file, self.golden.file]
+        for artifact in self.artifacts:
+            listed.extend(artifact.files)
+        return tuple(listed)
+
+
+def parse_manifest(text: str, path: Path) -> Manifest:
+    """Read the text of a `manifest.json`.
+
+    Raises:
+        BundleError: it is not JSON, of another schema version, or a field is wrong.
+    """
+    try:
+        data: Any = json.loads(text)
+    except ValueError as error:
+        raise BundleError(f"{path}: expected JSON, found {error}") from None
+    if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
+        found = data.get("schema_version") if isinstance(data, dict) else type(data).__name__
+        raise BundleError(f"{path}: expected schema_version {SCHEMA_VERSION}, found {found}")
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{path}: field '{where}': {first['msg']}") from None
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def record_file(path: Path, root: Path) -> FileRecord:
+    """Describe a file that lies under `root`."""
+    return FileRecord(
+        path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=sha256_file(path)
+    )

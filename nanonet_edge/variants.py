@@ -1,0 +1,115 @@
+"""The vocabulary of the network: variants, topologies, precisions, formats, heads.
+
+Widths and parameter counts: Jha et al., "NanoNet: Real-Time Polyp Segmentation in
+Video Capsule Endoscopy and Colonoscopy", CBMS 2021, and its released code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from nanonet_edge.errors import UsageError
+
+
+class Name(str, Enum):
+    """An enumeration whose members print as their value (StrEnum, which Python 3.10 lacks)."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class Topology(Name):
+    """Which shortcut the modified residual blocks have."""
+
+    RELEASED = "released"  #: BN(main path), as the released code computes it
+    DESCRIBED = "described"  #: BN(1x1 conv(block input)), as the paper's text has it
+
+
+class Precision(Name):
+    """How weights and activations are stored and computed."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    DYNAMIC_WI8 = "dynamic_wi8"
+    STATIC_WI8_AI8 = "static_wi8_ai8"
+    STATIC_WI8_AI16 = "static_wi8_ai16"
+
+    @property
+    def is_static(self) -> bool:
+        """Whether activations are quantized with ranges from a calibration."""
+        return self in (Precision.STATIC_WI8_AI8, Precision.STATIC_WI8_AI16)
+
+
+class Format(Name):
+    """The file format of an artifact."""
+
+    TFLITE = "tflite"
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+
+
+class Head(Name):
+    """What an artifact puts out."""
+
+    PROBABILITY = "probability"
+    LOGIT = "logit"
+    MASK = "mask"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One NanoNet.
+
+    Attributes:
+        name: "a", "b" or "c".
+        alpha: width multiplier of the MobileNetV2 encoder.
+        bridge: channels of the bridge's residual block.
+        decoder: channels of the three decoder stages, deep to shallow.
+        parameters: published parameter count (released topology, one class).
+        parameters_described: the same with the shortcut of the paper's text.
+    """
+
+    name: str
+    alpha: float
+    bridge: int
+    decoder: tuple[int, int, int]
+    parameters: int
+    parameters_described: int
+
+    def expected_parameters(self, topology: Topology) -> int:
+        """The parameter count for one class (batch-norm statistics included)."""
+        return self.parameters if topology is Topology.RELEASED else self.parameters_described
+
+
+VARIANTS: dict[str, Variant] = {
+    "a": Variant("a", 0.50, 192, (128, 64, 32), 235_425, 310_593),
+    "b": Variant("b", 0.35, 128, (96, 64, 32), 132_049, 179_473),
+    "c": Variant("c", 0.35, 48, (32, 24, 16), 36_561, 45_833),
+}
+
+DEFAULT_SIZE = 256
+SIZE_MULTIPLE = 32
+
+
+def get_variant(name: str) -> Variant:
+    """Look a variant up by name, in any case.
+
+    Raises:
+        UsageError: there is no such variant.
+    """
+    try:
+        return VARIANTS[name.lower()]
+    except KeyError:
+        raise UsageError(f"variant '{name}' is unknown: expected one of {', '.join(VARIANTS)}") from None
+
+
+def check_size(size: int) -> int:
+    """Return `size` if NanoNet can take a square input of that many pixels.
+
+    Raises:
+        UsageError: it is not a positive multiple of 32.
+    """
+    if size <= 0 or size % SIZE_MULTIPLE:
+        raise UsageError(f"input size {size} cannot be used: expected a positive multiple of {SIZE_MULTIPLE}")
+    return size
