@@ -1,0 +1,302 @@
+"""The JSON that measuring commands write, and where they write it.
+
+Results lie in ``<bundle>.results/`` beside the bundle folder, so the files a manifest
+vouches for are never touched: ``bench.json``, ``verify.json``, ``compare.json``. Every group
+of figures says how it was obtained; a figure that is missing says why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+from typing_extensions import Self
+
+from nanonet_edge.atomic import write_text
+from nanonet_edge.errors import InputError
+from nanonet_edge.machine import Conditions, Machine
+from nanonet_edge.manifest import Record, Sha256
+from nanonet_edge.variants import Format, Precision
+
+RESULTS_SCHEMA_VERSION = 1
+
+#: measured: ran on that device; emulated: its binaries under an emulator; predicted: from a
+#: model of the device; replayed: from a recording.
+Obtained = Literal["measured", "emulated", "predicted", "replayed"]
+
+
+class Figure(Record):
+    """One number with its unit, or the reason why there is none."""
+
+    obtained: Obtained
+    unit: str
+    value: float | None = None
+    reason: str | None = None
+
+    @model_validator(mode="after")
+    def _value_or_reason(self) -> Self:
+        if (self.value is None) == (self.reason is None):
+            raise ValueError("expected either a value or a reason")
+        return self
+
+
+class LatencySummary(Record):
+    """Statistics of latencies in milliseconds over all samples, none trimmed.
+
+    `p99_ms` is None below 100 samples. `variation` is the standard deviation over the mean;
+    `warning` is set where it is too large to trust the figures. `fps` is 1000 / p50.
+    """
+
+    n: int = Field(ge=1)
+    min_ms: float
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float | None
+    variation: float
+    fps: float
+    warning: str | None = None
+
+
+class Latency(Record):
+    """Latencies of one scope: the summary and every sample in nanoseconds, in order."""
+
+    obtained: Obtained
+    scope: Literal["invoke", "frame"]
+    warmup_runs: int = Field(ge=0)
+    summary: LatencySummary
+    samples_ns: tuple[int, ...] = Field(min_length=1)
+
+
+class RuntimeRecord(Record):
+    """The engine that ran, as it described itself once the artifact was loaded."""
+
+    name: str
+    version: str
+    delegate: str | None
+    device: str
+    threads: int
+    computed_precision: str
+    options: dict[str, str] = Field(default_factory=dict)
+
+
+class FrameSource(Record):
+    """The decoded frames of the `frame` scope."""
+
+    description: str
+    width: int
+    height: int
+    count: int
+
+
+class Pacing(Record):
+    """Frames that arrived on a clock, none dropped.
+
+    A frame's deadline is the arrival of the next one. `latency` runs from the arrival to the
+    finished mask, so waiting behind a late frame counts. `worst_lateness_ms` is how long
+    after its deadline the latest frame was done (0: none was late).
+    """
+
+    obtained: Obtained
+    fps: float = Field(gt=0)
+    frames: int
+    missed: int
+    missed_ratio: float
+    worst_lateness_ms: float
+    latency: LatencySummary
+    latencies_ns: tuple[int, ...]
+
+
+class Ratio(Record):
+    """A ratio of medians with its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+
+
+class Bucket(Record):
+    """One stretch of a sustained run; `conditions` were read at its end."""
+
+    start_s: float
+    summary: LatencySummary
+    conditions: Conditions
+
+
+class Drift(Record):
+    """How the last bucket compares with the first: its median over the first one's.
+
+    `verdict` is "slower" or "faster" only where the interval excludes 1 and the change is
+    larger than the variation that is called stable; None, with a reason, if the run was too
+    short to tell.
+    """
+
+    verdict: Literal["steady", "slower", "faster"] | None
+    ratio: Ratio | None
+    reason: str | None = None
+
+
+class Sustained(Record):
+    """Frames processed for minutes: back to back, or on a clock where `fps` is given."""
+
+    obtained: Obtained
+    minutes: float
+    fps: float | None
+    bucket_seconds: float
+    buckets: tuple[Bucket, ...]
+    drift: Drift
+    samples_ns: tuple[int, ...]
+
+
+class Measurement(Record):
+    """All that was measured of one artifact on one runtime, in one fresh process.
+
+    `engine_import` and `load` are separate: an application imports once and may load often.
+    `memory` is the resident-set high-water mark above the interpreter's baseline.
+    """
+
+    runtime: RuntimeRecord
+    engine_import: Figure
+    load: Figure
+    first_inference: Figure
+    invoke: Latency
+    frame: Latency | None
+    frame_reason: str | None = None
+    memory: Figure
+    arena: Figure
+    pacing: Pacing | None = None
+    sustained: Sustained | None = None
+
+
+class BenchRow(Record):
+    """One artifact on one runtime: its measurement, or what went wrong."""
+
+    artifact: str
+    format: Format
+    precision: Precision
+    graph: Literal["rewritten", "straight"]
+    bytes: int
+    spec: str
+    measurement: Measurement | None = None
+    failure: str | None = None
+
+    @model_validator(mode="after")
+    def _measured_or_failed(self) -> Self:
+        if (self.measurement is None) == (self.failure is None):
+            raise ValueError("expected either a measurement or a failure")
+        return self
+
+
+class Duel(Record):
+    """Two artifacts on one runtime in interleaved rounds.
+
+    `speedup` is the baseline's median latency over the contender's: above 1 the contender is
+    faster. `noise_floor` is the same ratio of the baseline against itself. `verdict` is
+    "faster" or "slower" only where the interval excludes 1 and the ratio lies outside the
+    noise floor's interval.
+    """
+
+    obtained: Obtained
+    contender: str
+    baseline: str
+    spec: str
+    runtime: RuntimeRecord
+    scope: Literal["invoke"] = "invoke"
+    noise_floor: Ratio
+    speedup: Ratio
+    verdict: Literal["faster", "slower", "no difference shown"]
+    rounds: int
+    contender_rounds_ns: tuple[tuple[int, ...], ...]
+    baseline_rounds_ns: tuple[tuple[int, ...], ...]
+
+
+class FailedDuel(Record):
+    """A comparison that could not be made."""
+
+    contender: str
+    baseline: str | None
+    spec: str | None
+    failure: str
+
+
+class BenchSettings(Record):
+    """What was asked of the benchmark."""
+
+    device: str
+    threads: int
+    min_seconds: float
+    min_count: int
+    fps: float | None = None
+    sustained_minutes: float | None = None
+    against: Literal["straight"] | None = None
+
+
+class BenchResult(Record):
+    """`bench.json`."""
+
+    schema_version: Literal[1] = RESULTS_SCHEMA_VERSION
+    kind: Literal["bench"] = "bench"
+    created: str
+    bundle: str
+    manifest_sha256: Sha256
+    machine: Machine
+    settings: BenchSettings
+    frames: FrameSource
+    rows: tuple[BenchRow, ...]
+    duels: tuple[Duel, ...] = ()
+    failed_duels: tuple[FailedDuel, ...] = ()
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What went wrong, one line each."""
+        rows = tuple(row.failure for row in self.rows if row.failure is not None)
+        return rows + tuple(duel.failure for duel in self.failed_duels)
+
+
+AnyResult = TypeVar("AnyResult", bound=Record)
+
+
+def results_folder(bundle: Path | str) -> Path:
+    """Where the results of a bundle are kept: ``artifacts/nanonet-c.results`` for ``artifacts/nanonet-c``."""
+    root = Path(bundle)
+    if root.name in ("", ".."):
+        root = Path(os.path.abspath(root))
+    return root.with_name(f"{root.name}.results")
+
+
+def save_result(result: Record, path: Path) -> None:
+    """Write a result all at once."""
+    write_text(path, json.dumps(result.model_dump(mode="json"), indent=1, allow_nan=False) + "\n")
+
+
+def load_result(path: Path, model: type[AnyResult]) -> AnyResult:
+    """Read a result such as ``load_result(path, BenchResult)``.
+
+    Raises:
+        InputError: there is no such file, it is not JSON, of another kind or schema version,
+            or a field is wrong.
+    """
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected a result, found nothing") from None
+    except OSError as error:
+        raise InputError(f"{path}: expected a readable result, found {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON, found {error}") from None
+    for field in ("schema_version", "kind"):
+        expected = model.model_fields[field].default
+        found = data.get(field) if isinstance(data, dict) else type(data).__name__
+        if found != expected:
+            raise InputError(f"{path}: expected {field} {expected!r}, found {found!r}")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: field '{where}': {first['msg']}") from None
