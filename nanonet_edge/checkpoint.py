@@ -1,0 +1,137 @@
+"""A trained NanoNet from a file: which one it is, and its weights in place.
+
+Layers are recognised by kind, order and shape, never by name: the released code's names carry
+suffixes that depend on what else was built in the process.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanonet_edge import atomic
+from nanonet_edge.errors import CheckpointError
+from nanonet_edge.graph import Graph, Node
+from nanonet_edge.hdf5 import Layer, read_layers, write_layers
+from nanonet_edge.manifest import sha256_file
+from nanonet_edge.network import build_network
+from nanonet_edge.variants import VARIANTS, Topology, Variant, get_variant
+
+_KINDS = ("conv2d", "depthwise_conv2d", "batch_norm", "dense")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network recognised in a file.
+
+    Attributes:
+        path: the file.
+        sha256: of the file.
+        variant, topology, classes: what was recognised.
+        graph: the unrewritten network with the file's weights.
+    """
+
+    path: Path
+    sha256: str
+    variant: Variant
+    topology: Topology
+    classes: int
+    graph: Graph
+
+
+def load_checkpoint(
+    path: Path | str, *, variant: str | None = None, topology: Topology | None = None, size: int = 256
+) -> Checkpoint:
+    """Read a checkpoint (`.h5`, `.weights.h5`, `.keras`) and recognise its variant and topology.
+
+    Args:
+        path: the file; nothing in it is executed.
+        variant: what the caller believes it to be; None accepts any.
+        topology: likewise.
+        size: input size of the graph that is built, in pixels.
+
+    Raises:
+        CheckpointError: damaged, no NanoNet, or not the variant or topology that was asked for.
+        UsageError: the variant is unknown or the size is not a multiple of 32.
+    """
+    path = Path(path)
+    wanted = get_variant(variant) if variant else None
+    layers = read_layers(path)
+    found, place, classes = _recognise(path, layers)
+    if wanted is not None and found is not wanted:
+        raise CheckpointError(
+            f"{path}: expected NanoNet-{wanted.name.upper()}, found NanoNet-{found.name.upper()} ({place})"
+        )
+    if topology is not None and place is not topology:
+        raise CheckpointError(f"{path}: expected topology '{topology}', found '{place}'")
+    graph = _fill(build_network(found, place, size=size, classes=classes), layers)
+    return Checkpoint(path, sha256_file(path), found, place, classes, graph)
+
+
+def save_checkpoint(graph: Graph, path: Path, origin: str = "") -> None:
+    """Write the weights of an unrewritten network as `.weights.h5`, all at once."""
+    buffer = io.BytesIO()
+    layers = [Layer(node.name, node.op, dict(node.weights)) for node in graph if node.weights]
+    write_layers(buffer, layers, {"origin": origin})
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+def _by_kind(items: Sequence[Layer | Node]) -> dict[str, list[Layer | Node]]:
+    return {kind: [item for item in items if item.op == kind] for kind in _KINDS}
+
+
+def _recognise(path: Path, layers: list[Layer]) -> tuple[Variant, Topology, int]:
+    """The variant and topology whose layers these are; says how the nearest differs if none."""
+    kernels = [layer.weights["kernel"] for layer in layers if layer.op == "conv2d"]
+    if not kernels:
+        raise CheckpointError(f"{path}: expected a NanoNet, found a file without convolutions")
+    classes = int(kernels[-1].shape[-1])
+    found = _by_kind(layers)
+    best: tuple[int, str] | None = None
+    for variant in VARIANTS.values():
+        for topology in Topology:
+            expected = _by_kind([n for n in build_network(variant, topology, classes=classes) if n.weights])
+            matched, difference = _compare(expected, found)
+            if difference is None:
+                return variant, topology, classes
+            if best is None or matched > best[0]:
+                best = matched, f"nearest is NanoNet-{variant.name.upper()} ({topology}), where {difference}"
+    raise CheckpointError(f"{path}: holds no NanoNet: {best[1] if best else 'nothing'}")
+
+
+def _compare(
+    expected: dict[str, list[Layer | Node]], found: dict[str, list[Layer | Node]]
+) -> tuple[int, str | None]:
+    """How many layers agree, and the first difference in words (None when all agree)."""
+    matched, difference = 0, None
+    for kind in _KINDS:
+        for index, want in enumerate(expected[kind]):
+            have = found[kind][index] if index < len(found[kind]) else None
+            shapes = {name: array.shape for name, array in want.weights.items()}
+            if have is not None and {n: a.shape for n, a in have.weights.items()} == shapes:
+                matched += 1
+            elif difference is None:
+                difference = _describe(want, have, shapes)
+        if len(found[kind]) > len(expected[kind]) and difference is None:
+            extra = found[kind][len(expected[kind])]
+            label = extra.label if isinstance(extra, Layer) else extra.name
+            difference = f"{kind} layer '{label}' is one too many"
+    return matched, difference
+
+
+def _describe(want: Layer | Node, have: Layer | Node | None, shapes: dict[str, tuple[int, ...]]) -> str:
+    name = want.label if isinstance(want, Layer) else want.name
+    expected = ", ".join(f"{weight} {shape}" for weight, shape in shapes.items())
+    if have is None:
+        return f"the {want.op} layer for '{name}' ({expected}) is missing"
+    label = have.label if isinstance(have, Layer) else have.name
+    found = ", ".join(f"{weight} {array.shape}" for weight, array in have.weights.items())
+    return f"layer '{label}' should be '{name}' with {expected} but has {found}"
+
+
+def _fill(graph: Graph, layers: list[Layer]) -> Graph:
+    queues = {kind: iter(items) for kind, items in _by_kind(layers).items()}
+    nodes = [node.but(weights=next(queues[node.op]).weights) if node.weights else node for node in graph]
+    return Graph(tuple(nodes), graph.output)
