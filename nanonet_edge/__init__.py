@@ -1,0 +1,98 @@
+"""Take a trained NanoNet to an edge device: export it, check it, measure it, choose.
+
+The names below are the public API, whatever module they live in. Importing this package
+imports no framework, no NumPy and no pydantic: names that need them are resolved on first
+use (PEP 562).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from nanonet_edge.errors import (
+    BundleError,
+    CalibrationError,
+    CheckpointError,
+    DatasetError,
+    DeviceError,
+    InputError,
+    MissingExtraError,
+    NanonetEdgeError,
+    RuntimeFailure,
+    TensorError,
+    UnsupportedError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from nanonet_edge.bundle import Artifact, Bundle, Golden
+    from nanonet_edge.contract import InputContract, OutputContract, preprocess, to_mask, to_probability
+    from nanonet_edge.manifest import Manifest
+    from nanonet_edge.variants import VARIANTS, Format, Head, Precision, Topology, Variant
+
+__version__ = "0.1.0"
+
+#: Public name -> module that defines it. Mirror additions in the block above and in __all__.
+_LAZY = {
+    "Artifact": "nanonet_edge.bundle",
+    "Bundle": "nanonet_edge.bundle",
+    "Format": "nanonet_edge.variants",
+    "Golden": "nanonet_edge.bundle",
+    "Head": "nanonet_edge.variants",
+    "InputContract": "nanonet_edge.contract",
+    "Manifest": "nanonet_edge.manifest",
+    "OutputContract": "nanonet_edge.contract",
+    "Precision": "nanonet_edge.variants",
+    "Topology": "nanonet_edge.variants",
+    "VARIANTS": "nanonet_edge.variants",
+    "Variant": "nanonet_edge.variants",
+    "preprocess": "nanonet_edge.contract",
+    "to_mask": "nanonet_edge.contract",
+    "to_probability": "nanonet_edge.contract",
+}
+
+__all__ = [
+    "VARIANTS",
+    "Artifact",
+    "Bundle",
+    "BundleError",
+    "CalibrationError",
+    "CheckpointError",
+    "DatasetError",
+    "DeviceError",
+    "Format",
+    "Golden",
+    "Head",
+    "InputContract",
+    "InputError",
+    "Manifest",
+    "MissingExtraError",
+    "NanonetEdgeError",
+    "OutputContract",
+    "Precision",
+    "RuntimeFailure",
+    "TensorError",
+    "Topology",
+    "UnsupportedError",
+    "UsageError",
+    "Variant",
+    "__version__",
+    "preprocess",
+    "to_mask",
+    "to_probability",
+]
+
+
+def __getattr__(name: str) -> object:
+    try:
+        module = _LAZY[name]
+    except KeyError:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'") from None
+    value: object = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_LAZY))

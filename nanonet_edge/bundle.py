@@ -9,7 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nanonet_edge.errors import BundleError
-from nanonet_edge.manifest import MANIFEST_NAME, ArtifactRecord, FileRecord, Manifest, parse_manifest, sha256_file
+from nanonet_edge.manifest import (
+    MANIFEST_NAME,
+    ArtifactRecord,
+    FileRecord,
+    Manifest,
+    parse_manifest,
+    sha256_file,
+)
 
 _MANIFEST_LIMIT = 16 << 20
 
@@ -60,11 +67,15 @@ class Bundle:
         root = Path(root)
         path = root / MANIFEST_NAME
         if not root.is_dir():
-            raise BundleError(f"{root}: expected a bundle folder, found {'a file' if root.exists() else 'nothing'}")
+            raise BundleError(
+                f"{root}: expected a bundle folder, found {'a file' if root.exists() else 'nothing'}"
+            )
         if not path.is_file():
             raise BundleError(f"{root}: expected a bundle with {MANIFEST_NAME}, found none")
         if path.stat().st_size > _MANIFEST_LIMIT:
-            raise BundleError(f"{path}: expected at most {_MANIFEST_LIMIT} bytes, found {path.stat().st_size}")
+            raise BundleError(
+                f"{path}: expected at most {_MANIFEST_LIMIT} bytes, found {path.stat().st_size}"
+            )
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:

@@ -114,7 +114,9 @@ def quantize_pixels(pixels: Array, contract: InputContract) -> Array:
     """Store uint8 pixel values (any shape) in the dtype, scale and zero point of `contract`."""
     dtype = np.dtype(contract.dtype)
     if dtype.kind == "f":
-        return (pixels.astype(np.float32) * np.float32(1.0 / (255.0 * contract.scale))).astype(dtype, copy=False)
+        return (pixels.astype(np.float32) * np.float32(1.0 / (255.0 * contract.scale))).astype(
+            dtype, copy=False
+        )
     # 256 possible values: a table is exact and faster than rounding every pixel.
     info = np.iinfo(dtype)
     levels = np.rint(np.arange(256) / (255.0 * contract.scale)) + contract.zero_point

@@ -1,0 +1,47 @@
+"""Fixtures and rules for the whole suite."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+TEST_DATA_VARIABLE = "NANONET_EDGE_TEST_DATA"
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def pytest_configure() -> None:
+    folder = os.environ.get(TEST_DATA_VARIABLE)
+    if folder and not Path(folder).is_dir():
+        raise pytest.UsageError(f"{TEST_DATA_VARIABLE}: expected a folder, found nothing at {folder}")
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real images, checkpoints and fixtures; without it the test is skipped."""
+    folder = os.environ.get(TEST_DATA_VARIABLE)
+    if not folder:
+        pytest.skip(f"needs real data: set {TEST_DATA_VARIABLE}")
+    return Path(folder).resolve()
+
+
+def _fail_needless_skip(report: Report) -> Report:
+    """A test that skips for want of test data, although there is some, has failed."""
+    if report.skipped and os.environ.get(TEST_DATA_VARIABLE) and TEST_DATA_VARIABLE in str(report.longrepr):
+        report.outcome = "failed"
+        report.longrepr = f"{TEST_DATA_VARIABLE} is set, and yet: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _fail_needless_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _fail_needless_skip((yield))
