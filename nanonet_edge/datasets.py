@@ -107,7 +107,7 @@ def read_mask(path: Path | str, max_pixels: int = MAX_PIXELS) -> Mask:
     import cv2
 
     grey = _decode(Path(path), cv2.IMREAD_GRAYSCALE, max_pixels)
-    return (grey > MASK_THRESHOLD).astype(np.uint8)
+    return np.asarray(grey > MASK_THRESHOLD, np.uint8)
 
 
 def read_sample(sample: Sample) -> tuple[Frame, Mask | None]:
@@ -135,7 +135,7 @@ def resize_mask(mask: Mask, size: tuple[int, int]) -> Mask:
     if mask.shape == size:
         return mask
     grey = cv2.resize(mask * np.uint8(255), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    return (grey > MASK_THRESHOLD).astype(np.uint8)
+    return np.asarray(grey > MASK_THRESHOLD, np.uint8)
 
 
 def image_samples(images: Iterable[Path], root: Path | str) -> tuple[Sample, ...]:
