@@ -1,0 +1,216 @@
+"""A graph of the intermediate form as an ONNX model.
+
+Channels first inside, as every ONNX engine wants it. The opset is the oldest that has what a
+NanoNet needs, so that JetPack 4's TensorRT 8.2 reads the file as well as today's onnxruntime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nanonet_edge.contract import Layout
+from nanonet_edge.extras import require
+from nanonet_edge.graph import Graph, Node
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 13
+IR_VERSION = 8
+INPUT_NAME = "frame"
+
+
+class OnnxWriter:
+    """Builds the nodes and initializers of one model.
+
+    Args:
+        graph: the network; batch is fixed to 1.
+        layout: of the input; "nhwc" puts one Transpose at the entry, "nchw" none.
+        input_dtype: "float32", or "uint8" for raw pixels (cast at the entry).
+        half: store weights and compute in float16; input and output stay float32.
+    """
+
+    def __init__(
+        self, graph: Graph, *, layout: Layout = "nhwc", input_dtype: str = "float32", half: bool = False
+    ) -> None:
+        self._onnx = require("onnx")
+        self._helper: Any = require("onnx.helper")
+        self._graph = graph
+        self._shapes = graph.shapes()
+        self._layout = layout
+        self._input_dtype = np.dtype(input_dtype)
+        self._float = np.dtype(np.float16 if half else np.float32)
+        self._nodes: list[Any] = []
+        self._initializers: dict[str, Any] = {}
+
+    def build(self) -> onnx.ModelProto:
+        """The checked model, with the shape of every tensor written into it."""
+        helper, graph = self._helper, self._graph
+        height, width, channels = self._shapes[graph.input.name]
+        shape = (1, height, width, channels) if self._layout == "nhwc" else (1, channels, height, width)
+        inputs = [helper.make_tensor_value_info(INPUT_NAME, self._type(self._input_dtype), shape)]
+        self._entry(graph.input.name)
+        for node in graph.nodes[1:]:
+            _EMITTERS[node.op](self, node)
+        output = self._exit(graph.output)
+        proto = helper.make_graph(
+            self._nodes, "nanonet", inputs, [output], list(self._initializers.values())
+        )
+        model = helper.make_model(
+            proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="nanonet-edge"
+        )
+        model.ir_version = IR_VERSION
+        self._onnx.checker.check_model(model, full_check=True)
+        return self._onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+
+    def _entry(self, name: str) -> None:
+        steps: list[tuple[str, dict[str, Any]]] = []
+        if self._layout == "nhwc":
+            steps.append(("Transpose", {"perm": (0, 3, 1, 2)}))
+        if self._input_dtype != self._float:
+            steps.append(("Cast", {"to": self._type(self._float)}))
+        if not steps:
+            steps.append(("Identity", {}))
+        source = INPUT_NAME
+        for index, (op, attributes) in enumerate(steps):
+            target = name if index == len(steps) - 1 else f"{name}_{op.lower()}"
+            self.add(op, [source], target, **attributes)
+            source = target
+
+    def _exit(self, name: str) -> Any:
+        """Give the output its public name and dtype."""
+        last = self._nodes[-1]
+        height, width, classes = self._shapes[name]
+        dtype = np.dtype(np.uint8) if last.op_type == "Cast" else np.dtype(np.float32)
+        if dtype == np.float32 and self._float != dtype:
+            self.add("Cast", [name], f"{name}_float32", to=self._type(dtype))
+            name = f"{name}_float32"
+        return self._helper.make_tensor_value_info(name, self._type(dtype), (1, classes, height, width))
+
+    def _type(self, dtype: npt.DTypeLike) -> int:
+        return int(self._helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        """Append one ONNX node."""
+        self._nodes.append(self._helper.make_node(op, inputs, [output], name=output, **attributes))
+
+    def constant(self, name: str, array: npt.NDArray[Any]) -> str:
+        """Add an initializer (once) and return its name; floating point takes the model's dtype."""
+        if name not in self._initializers:
+            stored = array.astype(self._float) if array.dtype.kind == "f" else array
+            numpy_helper: Any = require("onnx.numpy_helper")
+            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(stored), name)
+        return name
+
+    def exact_constant(self, name: str, array: npt.NDArray[Any]) -> str:
+        """The same without changing the dtype."""
+        numpy_helper: Any = require("onnx.numpy_helper")
+        self._initializers.setdefault(name, numpy_helper.from_array(array, name))
+        return name
+
+    def activated(self, node: Node, op: str, inputs: list[str], **attributes: Any) -> None:
+        """Append `op` and then the node's fused activation."""
+        if node.activation == "none":
+            self.add(op, inputs, node.name, **attributes)
+            return
+        self.add(op, inputs, f"{node.name}_linear", **attributes)
+        self.activate(node.activation, f"{node.name}_linear", node.name)
+
+    def activate(self, activation: str, source: str, target: str) -> None:
+        """Append a ReLU or a ReLU6."""
+        if activation == "relu":
+            self.add("Relu", [source], target)
+        else:
+            limits = [self.constant(f"clip_{v}", np.array(v, np.float32)) for v in (0, 6)]
+            self.add("Clip", [source, *limits], target)
+
+    def convolution(self, node: Node) -> None:
+        """Append a Conv, grouped for a depthwise one."""
+        kernel, height = node.weights["kernel"], self._shapes[node.inputs[0]][0]
+        groups = 1
+        if node.op == "depthwise_conv2d":
+            groups = kernel.shape[2]
+            kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
+        inputs = [node.inputs[0], self.constant(f"{node.name}_kernel", kernel.transpose(3, 2, 0, 1))]
+        if "bias" in node.weights:
+            inputs.append(self.constant(f"{node.name}_bias", node.weights["bias"]))
+        self.activated(
+            node,
+            "Conv",
+            inputs,
+            kernel_shape=kernel.shape[:2],
+            strides=(node.strides, node.strides),
+            pads=_pads(node, kernel.shape[0], height),
+            group=groups,
+        )
+
+    def upsample(self, node: Node) -> None:
+        """Append a Resize by two."""
+        scales = self.exact_constant("scales_2", np.array([1, 1, 2, 2], np.float32))
+        self.add(
+            "Resize",
+            [node.inputs[0], "", scales],
+            node.name,
+            mode="linear",
+            coordinate_transformation_mode="half_pixel",
+        )
+
+    def edge_pad(self, node: Node) -> None:
+        """Append a Pad that repeats the border."""
+        pads = self.exact_constant("edge_pads", np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64))
+        self.add("Pad", [node.inputs[0], pads], node.name, mode="edge")
+
+    def mask(self, node: Node) -> None:
+        """Append a comparison with zero, or an arg-max, and a Cast to uint8."""
+        source = node.inputs[0]
+        if self._shapes[source][-1] == 1:
+            zero = self.constant("zero", np.array(0, np.float32))
+            self.add("Greater", [source, zero], f"{node.name}_labels")
+        else:
+            self.add("ArgMax", [source], f"{node.name}_labels", axis=1, keepdims=1)
+        self.add("Cast", [f"{node.name}_labels"], node.name, to=self._type(np.uint8))
+
+
+def _pads(node: Node, kernel: int, size: int) -> tuple[int, int, int, int]:
+    if node.attributes.get("padding", "same") == "valid":
+        return (0, 0, 0, 0)
+    total = max((-(-size // node.strides) - 1) * node.strides + kernel - size, 0)
+    before = total // 2
+    return (before, before, total - before, total - before)
+
+
+def _plain(op: str, **attributes: Any) -> Callable[[OnnxWriter, Node], None]:
+    return lambda writer, node: writer.add(op, list(node.inputs), node.name, **attributes)
+
+
+_EMITTERS: dict[str, Callable[[OnnxWriter, Node], None]] = {
+    "conv2d": OnnxWriter.convolution,
+    "depthwise_conv2d": OnnxWriter.convolution,
+    "upsample_bilinear": OnnxWriter.upsample,
+    "edge_pad": OnnxWriter.edge_pad,
+    "mask": OnnxWriter.mask,
+    "add": lambda writer, node: writer.activated(node, "Add", list(node.inputs)),
+    "relu": lambda writer, node: writer.activate("relu", node.inputs[0], node.name),
+    "relu6": lambda writer, node: writer.activate("relu6", node.inputs[0], node.name),
+    "sigmoid": _plain("Sigmoid"),
+    "softmax": _plain("Softmax", axis=1),
+    "multiply": _plain("Mul"),
+    "concat": _plain("Concat", axis=1),
+    "global_mean": _plain("GlobalAveragePool"),
+    "depth_to_space": _plain("DepthToSpace", blocksize=2, mode="DCR"),
+}
+
+
+def build_onnx(
+    graph: Graph, *, layout: Layout = "nhwc", input_dtype: str = "float32", half: bool = False
+) -> onnx.ModelProto:
+    """The ONNX model of a rewritten graph; see `OnnxWriter`.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
+    return OnnxWriter(graph, layout=layout, input_dtype=input_dtype, half=half).build()
