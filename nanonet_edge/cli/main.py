@@ -35,11 +35,12 @@ Exit codes:
 Data goes to stdout, talk to stderr. Set {DEBUG_VARIABLE}=1 to see tracebacks."""
 
 
-class _Commands(TyperGroup):
+class CommandGroup(TyperGroup):
     """The group of commands, with one place where every error becomes a line and a code."""
 
     # typer names the type of `ctx` in a private module only.
     def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for; every failure leaves as `typer.Exit`."""
         try:
             return super().invoke(ctx)
         except (typer.TyperException, typer.Exit, typer.Abort):
@@ -50,7 +51,7 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     name=PROGRAM,
-    cls=_Commands,
+    cls=CommandGroup,
     epilog=_EPILOG,
     no_args_is_help=True,
     add_completion=False,

@@ -1,0 +1,74 @@
+"""With the base dependencies alone: help works and stays light; a missing extra says what to type."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nanonet_edge.cli.main import app
+from tests.tiny_bundle import write_tiny_bundle
+
+COMMANDS = [str(command.name) for command in app.registered_commands]
+
+#: Nothing of this may be imported to print help, wherever it is installed.
+HEAVY = {
+    "ai_edge_litert",
+    "cv2",
+    "h5py",
+    "keras",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "psutil",
+    "pydantic",
+    "rich",
+    "tensorflow",
+}
+
+#: Runs the command line as its script does, then writes what it imported to a file.
+_SPY = """
+import json, pathlib, sys
+target, sys.argv = sys.argv[1], ["nanonet-edge", *sys.argv[2:]]
+from nanonet_edge.cli.main import main
+try:
+    main()
+finally:
+    names = sorted({name.partition(".")[0] for name in sys.modules})
+    pathlib.Path(target).write_text(json.dumps(names))
+"""
+
+
+def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [python, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.fixture(params=["base", "all extras"])
+def python(request: pytest.FixtureRequest) -> Path:
+    """An environment without any framework, and one that has them all to hand."""
+    if request.param == "base":
+        return Path(request.getfixturevalue("base_python"))
+    return Path(sys.executable)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+def test_help_imports_nothing_heavy(python: Path, arguments: list[str], tmp_path: Path) -> None:
+    report = tmp_path / "modules.json"
+    done = run(python, "-c", _SPY, str(report), *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "nanonet-edge" in done.stdout
+    assert HEAVY.isdisjoint(json.loads(report.read_text()))
+
+
+def test_spy_sees_what_is_imported(python: Path, tmp_path: Path) -> None:
+    report = tmp_path / "modules.json"
+    code = f"import numpy, rich\n{_SPY}"
+    run(python, "-c", code, str(report), "--version", cwd=tmp_path)
+    assert HEAVY & set(json.loads(report.read_text())) == {"numpy", "rich"}
