@@ -1,0 +1,126 @@
+"""What LiteRT and tf.lite have in common: the same Interpreter class, in-process."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from nanonet_edge.runtimes._tflite_graph import Operator, read_execution
+from nanonet_edge.runtimes.artifact import ArtifactRuntime, Declared, only
+from nanonet_edge.runtimes.base import Array, RuntimeInfo, one_line
+
+from nanonet_edge.errors import RuntimeFailure
+from nanonet_edge.variants import Format
+
+Details = Mapping[str, Any]
+
+_REFUSED_BY_XNNPACK = "(TfLiteXNNPackDelegate) failed to prepare"
+
+
+class Interpreter(Protocol):
+    """The part of the interpreter's interface that is used here."""
+
+    def allocate_tensors(self) -> None: ...
+    def invoke(self) -> None: ...
+    def set_tensor(self, index: int, value: Array) -> None: ...
+    def get_tensor(self, index: int) -> Array: ...
+    def get_input_details(self) -> list[dict[str, Any]]: ...
+    def get_output_details(self) -> list[dict[str, Any]]: ...
+    def _get_ops_details(self) -> list[dict[str, Any]]: ...
+
+
+class InterpreterRuntime(ArtifactRuntime):
+    """A TFLite interpreter in this process."""
+
+    formats = frozenset({Format.TFLITE})
+    known_options: ClassVar[Mapping[str, str]] = {
+        "no-xnnpack": "run the built-in kernels instead of the XNNPACK delegate"
+    }
+
+    _interpreter: Interpreter | None = None
+
+    @abstractmethod
+    def _make(self, path: Path, xnnpack: bool) -> Interpreter:
+        """Create the engine's interpreter, with `self.threads` threads."""
+
+    @property
+    def _opened(self) -> Interpreter:
+        if self._interpreter is None:
+            raise RuntimeFailure(f"{self.source}: no interpreter is open")
+        return self._interpreter
+
+    def _load(self, path: Path) -> None:
+        try:
+            interpreter = self._make(path, "no-xnnpack" not in self.options)
+            interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise load_failure(self.source, str(error), self.name) from error
+        self._interpreter = interpreter
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        only(self.source, "input", len(inputs))
+        only(self.source, "output", len(outputs))
+        self._input_index = int(inputs[0]["index"])
+        self._output_index = int(outputs[0]["index"])
+
+    def _declared(self) -> tuple[Declared, Declared]:
+        interpreter = self._opened
+        return read_details(interpreter.get_input_details()[0]), read_details(
+            interpreter.get_output_details()[0]
+        )
+
+    def _invoke(self, x: Array) -> Array:
+        # set_tensor and get_tensor copy: no view into the arena leaves this method, and the
+        # interpreter refuses to run while one exists.
+        interpreter = self._opened
+        interpreter.set_tensor(self._input_index, x)
+        interpreter.invoke()
+        return interpreter.get_tensor(self._output_index)
+
+    def _describe(self) -> RuntimeInfo:
+        execution = read_execution([read_operator(details) for details in self._opened._get_ops_details()])
+        return RuntimeInfo(
+            name=self.name,
+            version=self.version() or "unknown",
+            delegate=execution.delegate,
+            device="CPU",
+            threads=self.threads,
+            computed_precision=execution.precision,
+            options={"delegated_operators": f"{execution.delegated} of {execution.operators}"},
+        )
+
+    def _release(self) -> None:
+        self._interpreter = None
+
+
+def load_failure(source: str, message: str, name: str) -> RuntimeFailure:
+    """The error for a graph that the interpreter would not prepare."""
+    text = one_line(message)
+    if _REFUSED_BY_XNNPACK in text:
+        return RuntimeFailure(f"{source}: XNNPACK refused the graph ({text}): try {name}:no-xnnpack")
+    return RuntimeFailure(f"{source}: {name} refused it: {text}")
+
+
+def read_details(details: Details) -> Declared:
+    """A tensor as the interpreter describes it; floats have no scale."""
+    dtype = np.dtype(details["dtype"])
+    scale, zero_point = details["quantization"]
+    quantized = dtype.kind in "iu"
+    return Declared(
+        tuple(int(size) for size in details["shape"]),
+        dtype.name,
+        float(scale) if quantized else None,
+        int(zero_point) if quantized else None,
+    )
+
+
+def read_operator(details: Details) -> Operator:
+    """An operator as the interpreter describes it."""
+    return Operator(
+        str(details["op_name"]),
+        tuple(int(index) for index in details["inputs"]),
+        tuple(int(index) for index in details["outputs"]),
+        tuple(np.dtype(dtype).name for dtype in details["operand_types"]),
+    )

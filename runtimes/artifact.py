@@ -1,0 +1,183 @@
+"""Opening an exported file in an engine: the checks that every engine shares."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from nanonet_edge.runtimes.base import Runtime
+
+from nanonet_edge.bundle import Artifact
+from nanonet_edge.contract import InputContract, OutputContract
+from nanonet_edge.errors import MissingExtraError, RuntimeFailure, UnsupportedError, UsageError
+from nanonet_edge.extras import OPTIONAL, is_installed, version_of
+from nanonet_edge.variants import Format
+
+_SCALE_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a model file says of one of its tensors; None where the format does not tell.
+
+    Attributes:
+        shape: sizes; a size that is not fixed appears as the file names it.
+        dtype: NumPy's name, such as "float32".
+        scale: of the affine quantization.
+        zero_point: of the affine quantization.
+    """
+
+    shape: tuple[int | str, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+class ArtifactRuntime(Runtime):
+    """A runtime that opens an artifact of a bundle.
+
+    Class attributes:
+        name: as in a runtime spec.
+        module: the optional dependency that brings the engine.
+        formats: what it can load.
+        known_options: option -> what it does.
+
+    Raises (from the constructor):
+        UnsupportedError: the engine cannot load this format, or lacks what an option asks for.
+        UsageError: an unknown option, or fewer than one thread.
+        MissingExtraError: the engine is not installed.
+        RuntimeFailure: the engine refused the file, or the file is not what its record says.
+    """
+
+    name: ClassVar[str]
+    module: ClassVar[str]
+    formats: ClassVar[frozenset[Format]]
+    known_options: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, artifact: Artifact, threads: int = 1, options: tuple[str, ...] = ()) -> None:
+        super().__init__(str(artifact.path), artifact.record.input, artifact.record.output, threads)
+        record = artifact.record
+        if record.format not in self.formats:
+            known = ", ".join(sorted(self.formats))
+            raise UnsupportedError(f"{self.source}: {self.name} loads {known}, found {record.format}")
+        self.check_options(options)
+        if (obstacle := self.obstacle()) is not None:
+            raise obstacle
+        self.artifact = artifact
+        self.options = options
+        check_file(artifact)
+        start = time.perf_counter_ns()
+        try:
+            self._guard("load", lambda: self._load(artifact.path))
+            self.load_ns = time.perf_counter_ns() - start
+            found_input, found_output = self._guard("describe", self._declared)
+            _check_declared(self.source, "input", self.input, found_input)
+            _check_declared(self.source, "output", self.output, found_output)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def obstacle(cls) -> UsageError | None:
+        """Why the engine cannot be used here, or None if it can; imports nothing heavy."""
+        return None if is_installed(cls.module) else MissingExtraError(cls.module, OPTIONAL[cls.module][0])
+
+    @classmethod
+    def version(cls) -> str | None:
+        """The engine's version, None where it is not installed."""
+        return version_of(cls.module)
+
+    @classmethod
+    def check_options(cls, options: tuple[str, ...]) -> None:
+        """Refuse options that the engine does not have.
+
+        Raises:
+            UsageError: lists the ones it has.
+        """
+        for option in options:
+            if option not in cls.known_options:
+                raise unknown_option(cls.name, option, cls.known_options)
+
+    @abstractmethod
+    def _load(self, path: Path) -> None:
+        """Load the file into the engine."""
+
+    @abstractmethod
+    def _declared(self) -> tuple[Declared, Declared]:
+        """What the loaded file says of its only input and its only output."""
+
+
+def unknown_option(name: str, option: str, known: Mapping[str, str]) -> UsageError:
+    """The error for an option that the runtime `name` does not have."""
+    found = f"{name} has no option '{option}'"
+    return UsageError(f"{found}: expected one of {', '.join(known)}" if known else f"{found}: it has none")
+
+
+def only(source: str, what: str, count: int) -> None:
+    """Refuse a model that has not exactly one input, or not exactly one output.
+
+    Raises:
+        RuntimeFailure: it has another number.
+    """
+    if count != 1:
+        raise RuntimeFailure(f"{source}: expected one {what}, found {count}")
+
+
+def check_file(artifact: Artifact) -> None:
+    """Look at a model file before a native parser does: some of them crash on damage.
+
+    Raises:
+        RuntimeFailure: a file is absent, empty, of another size than recorded, or has not the
+            first bytes of its format.
+    """
+    root = artifact.path.parents[len(Path(artifact.record.files[0].path).parts) - 1]
+    for record in artifact.record.files:
+        path = root / record.path
+        if not path.is_file():
+            raise RuntimeFailure(
+                f"{path}: expected a model file, found {'a folder' if path.exists() else 'nothing'}"
+            )
+        size = path.stat().st_size
+        if size != record.bytes:
+            raise RuntimeFailure(f"{path}: expected {record.bytes} bytes, found {size}: the file is damaged")
+    with artifact.path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        raise RuntimeFailure(f"{artifact.path}: expected a model, found an empty file")
+    if artifact.record.format is Format.TFLITE:
+        _check_flatbuffer(artifact.path, head)
+    elif artifact.record.format is Format.OPENVINO and not head.lstrip().startswith(b"<"):
+        raise RuntimeFailure(f"{artifact.path}: expected OpenVINO IR (XML), found {head[:8]!r}")
+
+
+def _check_flatbuffer(path: Path, head: bytes) -> None:
+    if len(head) < 8 or head[4:8] != b"TFL3":
+        raise RuntimeFailure(f"{path}: expected a TFLite flatbuffer (TFL3 at byte 4), found {head[4:8]!r}")
+    root = int.from_bytes(head[:4], "little")
+    size = path.stat().st_size
+    if not 4 <= root <= size - 4:
+        raise RuntimeFailure(f"{path}: expected a root table within {size} bytes, found it at {root}")
+
+
+def _check_declared(
+    source: str, what: str, expected: InputContract | OutputContract, found: Declared
+) -> None:
+    where = f"{source}: {what} '{expected.name}'"
+    if found.shape != expected.shape:
+        shape = "(" + ", ".join(str(size) for size in found.shape) + ")"
+        raise RuntimeFailure(f"{where}: expected shape {expected.shape} by its manifest, found {shape}")
+    if found.dtype != np.dtype(expected.dtype).name:
+        raise RuntimeFailure(f"{where}: expected dtype {expected.dtype} by its manifest, found {found.dtype}")
+    if found.scale is not None and abs(found.scale - expected.scale) > _SCALE_TOLERANCE * abs(expected.scale):
+        raise RuntimeFailure(
+            f"{where}: expected scale {expected.scale:.8g} by its manifest, found {found.scale:.8g}"
+        )
+    if found.zero_point is not None and found.zero_point != expected.zero_point:
+        raise RuntimeFailure(
+            f"{where}: expected zero point {expected.zero_point} by its manifest, found {found.zero_point}"
+        )
