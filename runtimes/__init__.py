@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nanonet_edge.runtimes.artifact import ArtifactRuntime
-from nanonet_edge.runtimes.base import Runtime, RuntimeInfo, TimesItself
+from nanonet_edge.runtimes.base import Runtime, RuntimeInfo
 from nanonet_edge.runtimes.registry import (
     RuntimeListing,
     RuntimeSpec,
@@ -20,7 +20,6 @@ __all__ = [
     "RuntimeInfo",
     "RuntimeListing",
     "RuntimeSpec",
-    "TimesItself",
     "default_spec",
     "list_runtimes",
     "open_runtime",

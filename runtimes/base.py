@@ -7,10 +7,11 @@ the small hooks `_invoke`, `_describe` and `_release`. A runtime belongs to one 
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -61,16 +62,6 @@ def one_line(error: BaseException | str) -> str:
     return text if len(text) <= _MESSAGE_LIMIT else text[: _MESSAGE_LIMIT - 1] + "…"
 
 
-@runtime_checkable
-class TimesItself(Protocol):
-    """A runtime whose engine lives in another process, so that only it can time an invoke."""
-
-    def time_invokes(
-        self, x: Array, *, min_runs: int, min_seconds: float, max_seconds: float = ...
-    ) -> npt.NDArray[np.int64]:
-        """Nanoseconds of consecutive invokes on `x`, (n,) with n >= 1, measured beside the engine."""
-
-
 class Runtime(ABC):
     """A loaded model.
 
@@ -106,6 +97,23 @@ class Runtime(ABC):
     @abstractmethod
     def _release(self) -> None:
         """Let go of the engine's objects; called once."""
+
+    def _time(self, x: Array, min_runs: int, min_seconds: float, max_seconds: float) -> npt.NDArray[np.int64]:
+        """Time `_invoke`; an engine in another process does it there."""
+        clock = time.perf_counter_ns
+        samples: list[int] = []
+        now = clock()
+        least, most = now + int(min_seconds * 1e9), now + int(max_seconds * 1e9)
+        while not samples or (now < most and (len(samples) < min_runs or now < least)):
+            start = clock()
+            self._invoke(x)
+            now = clock()
+            samples.append(now - start)
+        return np.array(samples, np.int64)
+
+    def _memory(self) -> tuple[int, int] | None:
+        """See `process_memory`."""
+        return None
 
     # --- public ------------------------------------------------------------------------
 
@@ -154,6 +162,37 @@ class Runtime(ABC):
         if self._closed:
             self._check_open()
         return self._invoke(x)
+
+    def time_invoke(
+        self, x: Array, min_runs: int, min_seconds: float, max_seconds: float = 600.0
+    ) -> npt.NDArray[np.int64]:
+        """Nanoseconds of consecutive invokes on the same tensor, measured in the engine's process.
+
+        Runs until both `min_runs` and `min_seconds` are reached, or `max_seconds` have passed.
+
+        Returns:
+            (n,) int64 with n >= 1, in the order in which they ran.
+
+        Raises:
+            TensorError: `x` does not meet the input contract.
+            RuntimeFailure: the runtime is closed, or the engine failed.
+        """
+        self._check_open()
+        self._check_input(x)
+        return self._guard("run", lambda: self._time(x, min_runs, min_seconds, max_seconds))
+
+    def process_memory(self) -> tuple[int, int] | None:
+        """Resident-set high-water marks in bytes of an engine that has a process of its own.
+
+        Returns:
+            Before the model was loaded, and until now; None if the engine lives in this
+            process, or the system does not tell.
+
+        Raises:
+            RuntimeFailure: the runtime is closed, or the engine failed.
+        """
+        self._check_open()
+        return self._guard("measure", self._memory)
 
     def probability(self, frame: Array) -> npt.NDArray[np.float32]:
         """Probabilities of a decoded frame: (H, W, 3) uint8 BGR -> (h, w, classes) float32."""

@@ -7,6 +7,7 @@ It needs Python <= 3.11 and NumPy < 2. `tflite_worker` documents the protocol, a
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -96,33 +97,13 @@ class TfliteRuntime(ArtifactRuntime):
         _, data = self._opened.ask(self.source, request, x.tobytes(), timeout=self.invoke_seconds)
         return np.frombuffer(data, self.output.dtype).reshape(self.output.shape).copy()
 
-    def time_invokes(
-        self, x: Array, *, min_runs: int, min_seconds: float, max_seconds: float = 600.0
-    ) -> npt.NDArray[np.int64]:
-        """Nanoseconds of consecutive invokes on `x`, measured inside the worker: no pipe is timed.
-
-        Runs until both `min_runs` and `min_seconds` are reached, or `max_seconds` have passed.
-
-        Returns:
-            (n,) int64 with n >= 1, in the order in which they ran.
-
-        Raises:
-            TensorError: `x` does not meet the input contract.
-            RuntimeFailure: the runtime is closed, or the worker failed.
-        """
-        self._check_open()
-        self._check_input(x)
+    def _time(self, x: Array, min_runs: int, min_seconds: float, max_seconds: float) -> npt.NDArray[np.int64]:
         request = {"op": "time", "min_runs": min_runs, "min_seconds": min_seconds, "max_seconds": max_seconds}
-        timeout = max_seconds + self.invoke_seconds
+        timeout = min(max_seconds + self.invoke_seconds, threading.TIMEOUT_MAX)
         _, data = self._opened.ask(self.source, request, x.tobytes(), timeout=timeout)
         return np.frombuffer(data, "<i8").astype(np.int64)
 
-    def memory_bytes(self) -> tuple[int, int] | None:
-        """Resident-set high-water marks of the worker: before the load, and until now.
-
-        None where the system does not tell.
-        """
-        self._check_open()
+    def _memory(self) -> tuple[int, int] | None:
         fields, _ = self._opened.ask(self.source, {"op": "memory"}, timeout=self.invoke_seconds)
         baseline, peak = fields["baseline_bytes"], fields["peak_bytes"]
         return None if baseline is None or peak is None else (int(baseline), int(peak))
