@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 
 from nanonet_edge.cli.main import app
-from tests.tiny_bundle import write_tiny_bundle
+from tests.tiny_bundle import make_tiny_bundle, tiny_frames
 
 COMMANDS = [str(command.name) for command in app.registered_commands]
+
+#: Commands that need an extra, with a use that is right but for that.
+NEED_EXTRA = {
+    "export": ["--variant", "c", "--int8", "--output", "out"],
+    "verify": ["bundle", "--data", "frames"],
+    "bench": ["bundle"],
+}
+NEED_NONE = {"compare", "runtimes"}
 
 #: Nothing of this may be imported to print help, wherever it is installed.
 HEAVY = {
@@ -72,3 +82,22 @@ def test_spy_sees_what_is_imported(python: Path, tmp_path: Path) -> None:
     code = f"import numpy, rich\n{_SPY}"
     run(python, "-c", code, str(report), "--version", cwd=tmp_path)
     assert HEAVY & set(json.loads(report.read_text())) == {"numpy", "rich"}
+
+
+def test_every_command_is_accounted_for() -> None:
+    assert set(COMMANDS) == NEED_EXTRA.keys() | NEED_NONE
+
+
+@pytest.mark.parametrize("command", NEED_EXTRA)
+def test_missing_extra_is_one_line_to_type(command: str, base_python: Path, tmp_path: Path) -> None:
+    make_tiny_bundle(tmp_path / "bundle")
+    (tmp_path / "frames").mkdir()
+    for index, frame in enumerate(tiny_frames(2, 64)):
+        cv2.imwrite(str(tmp_path / "frames" / f"{index}.png"), frame)
+    done = run(base_python, "-m", "nanonet_edge", command, *NEED_EXTRA[command], cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert re.fullmatch(
+        r"nanonet-edge: error: \w+ is not installed: pip install 'nanonet-edge\[[\w-]+\]'\n", done.stderr
+    )
+    assert done.stdout == ""
+    assert not (tmp_path / "out").exists()

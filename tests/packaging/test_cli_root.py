@@ -59,8 +59,10 @@ def run_raising(error: BaseException) -> Result:
         (
             ZeroDivisionError("division by zero"),
             70,
-            ("internal error: ZeroDivisionError: division by zero "
-            "(set NANONET_EDGE_DEBUG=1 for the traceback)"),
+            (
+                "internal error: ZeroDivisionError: division by zero "
+                "(set NANONET_EDGE_DEBUG=1 for the traceback)"
+            ),
         ),
     ],
 )
