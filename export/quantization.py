@@ -1,0 +1,137 @@
+"""From ranges to integers: one affine rule for every format.
+
+``real = (stored - zero_point) * scale``. Activations per tensor, weights symmetric per output
+channel, biases int32 in units of input scale x weight scale, as in the TFLite 8-bit
+quantization specification and in ONNX QDQ. The plan is computed once and every writer obeys it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nanonet_edge.graph import CONVOLUTIONS, Graph, Node
+
+Ranges = Mapping[str, tuple[float, float]]
+
+#: A tensor narrower than this gets this span: below it, engines refuse the scale (a squeeze-and-
+#: excitation unit that never fires would have scale 0) and nothing is lost by widening.
+MINIMUM_SPAN = 1e-3
+_WEIGHT_LIMIT = 127
+#: Keeps a bias within int32 even where a channel's weights are all but zero.
+_BIAS_LIMIT = float(2**30)
+#: Operations whose output must be stored exactly as their input is.
+_TRANSPARENT = frozenset({"upsample_bilinear", "zero_pad", "edge_pad", "depth_to_space"})
+_UNIT_OUTPUTS = frozenset({"sigmoid", "softmax"})
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How one tensor is stored: scale, zero point, dtype ("int8", "uint8" or "int16")."""
+
+    scale: float
+    zero_point: int
+    dtype: str
+
+    def quantize(self, real: npt.NDArray[np.floating[Any]]) -> npt.NDArray[Any]:
+        """Stored integers of real values, rounded to even and clipped."""
+        info = np.iinfo(self.dtype)
+        stored = np.rint(np.asarray(real, np.float64) / self.scale) + self.zero_point
+        return np.clip(stored, info.min, info.max).astype(self.dtype)
+
+
+@dataclass(frozen=True)
+class QuantizedWeights:
+    """Integer weights of a convolution.
+
+    Attributes:
+        kernel: int8, shaped as the node's kernel, values in [-127, 127].
+        scales: (output channels,) float32, of the kernel.
+        bias: (output channels,) int64 in units of input scale x kernel scale, within int32; zeros
+            where the node has none or no input scale is given.
+    """
+
+    kernel: npt.NDArray[np.int8]
+    scales: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.int64]
+
+
+def plan_activations(graph: Graph, ranges: Ranges, dtype: str = "int8") -> dict[str, Quantization]:
+    """Decide how every tensor of a rewritten graph is stored.
+
+    Args:
+        graph: rewritten and with fused activations.
+        ranges: (minimum, maximum) of real values for every tensor of the graph.
+        dtype: "int8" (asymmetric) or "int16" (symmetric) activations.
+    """
+    plan: dict[str, Quantization] = {}
+    resized = {node.inputs[0]: node.name for node in graph if node.op in _TRANSPARENT}
+    for node in graph:
+        if node.op == "mask":
+            continue
+        if node.op in _TRANSPARENT:
+            plan[node.name] = plan[node.inputs[0]]
+        elif node.op == "input":
+            plan[node.name] = _unit(dtype, closed=True)
+        elif node.op in _UNIT_OUTPUTS:
+            plan[node.name] = _unit(dtype, closed=False)
+        else:
+            low, high = ranges[resized.get(node.name, node.name)]
+            floor = _accumulator_unit(node, plan)
+            plan[node.name] = _from_range(low, high, dtype, floor)
+    return plan
+
+
+def _unit(dtype: str, *, closed: bool) -> Quantization:
+    """[0, 1] for pixels (both ends exact); [0, 1) for sigmoid, which engines fix at 1/256 or 1/32768."""
+    if dtype == "int16":
+        return Quantization(1.0 / (32767 if closed else 32768), 0, dtype)
+    return Quantization(1.0 / (255 if closed else 256), -128, dtype)
+
+
+def _accumulator_unit(node: Node, plan: Mapping[str, Quantization]) -> float:
+    """The real value of one unit of a convolution's accumulator: a finer output unit holds nothing."""
+    if node.op not in CONVOLUTIONS:
+        return 0.0
+    return plan[node.inputs[0]].scale * float(kernel_scales(node).max())
+
+
+def _from_range(low: float, high: float, dtype: str, floor: float) -> Quantization:
+    low, high = min(low, 0.0), max(high, 0.0)
+    high = max(high, low + MINIMUM_SPAN)
+    if dtype == "int16":
+        return Quantization(max(max(-low, high) / 32767, floor / 256), 0, dtype)
+    scale = max((high - low) / 255, floor)
+    zero_point = int(np.clip(round(-128 - low / scale), -128, 127))
+    return Quantization(float(np.float32(scale)), zero_point, dtype)
+
+
+def kernel_scales(node: Node) -> npt.NDArray[np.float64]:
+    """Scale of each output channel's weights, (channels,) float64."""
+    flat = _per_channel(node)
+    peak = np.abs(flat).max(axis=0).astype(np.float64)
+    # An all-zero channel may have any scale; take an ordinary one.
+    ordinary = float(peak.max()) or 1.0
+    return np.where(peak > 0, peak, ordinary) / _WEIGHT_LIMIT
+
+
+def _per_channel(node: Node) -> npt.NDArray[np.float32]:
+    kernel = node.weights["kernel"]
+    channels = kernel.shape[3] if node.op == "conv2d" else kernel.shape[2] * kernel.shape[3]
+    return kernel.reshape(-1, channels)
+
+
+def quantize_weights(node: Node, input_scale: float | None = None) -> QuantizedWeights:
+    """Integer weights of a convolution; an input scale is needed to store its bias."""
+    scales = kernel_scales(node)
+    if input_scale is not None:
+        scales = np.maximum(scales, np.abs(node.bias) / (input_scale * _BIAS_LIMIT))
+    scales = scales.astype(np.float32).astype(np.float64)
+    flat = np.rint(_per_channel(node) / scales)
+    kernel = np.clip(flat, -_WEIGHT_LIMIT, _WEIGHT_LIMIT).astype(np.int8).reshape(node.weights["kernel"].shape)
+    bias = np.zeros(len(scales)) if input_scale is None else np.rint(node.bias / (input_scale * scales))
+    return QuantizedWeights(kernel, scales.astype(np.float32), bias.astype(np.int64))
