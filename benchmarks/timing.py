@@ -8,84 +8,55 @@ application.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from nanonet_edge.bundle import Bundle
-from nanonet_edge.contract import Array
 from nanonet_edge.results import FrameSource
 
 Clock = Callable[[], int]
 Call = Callable[[], object]
+#: Does something once and returns how many nanoseconds it took.
+Sampler = Callable[[], int]
 
-WARMUP_NS = 200_000_000
+WARMUP_SECONDS = 0.2
 WARMUP_RUNS = 5
-DEFAULT_SECONDS = 3.0
-DEFAULT_COUNT = 100
 
 #: What a small camera delivers: VGA, decoded.
 CAMERA_WIDTH, CAMERA_HEIGHT = 640, 480
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Samples in nanoseconds, in order, and how many runs went before them."""
+def timed(call: Call, clock: Clock = time.perf_counter_ns) -> Sampler:
+    """A sampler that runs `call` and tells how long it took."""
 
-    warmup_runs: int
-    samples_ns: tuple[int, ...]
-
-
-def time_once(call: Call, clock: Clock = time.perf_counter_ns) -> int:
-    """Nanoseconds that one call takes."""
-    start = clock()
-    call()
-    return clock() - start
-
-
-def warm_up(
-    call: Call, clock: Clock = time.perf_counter_ns, *, min_ns: int = WARMUP_NS, min_runs: int = WARMUP_RUNS
-) -> int:
-    """Call until at least `min_ns` have passed and `min_runs` are done; return the number of runs."""
-    runs = 0
-    end = clock() + min_ns
-    while runs < min_runs or clock() < end:
+    def sample() -> int:
+        start = clock()
         call()
-        runs += 1
-    return runs
+        return clock() - start
+
+    return sample
 
 
 def run_until(
-    call: Call, *, min_seconds: float, min_count: int, clock: Clock = time.perf_counter_ns
+    sample: Sampler, *, min_seconds: float, min_count: int, clock: Clock = time.perf_counter_ns
 ) -> tuple[int, ...]:
-    """Call until at least `min_seconds` have passed and `min_count` calls are done.
+    """Sample until at least `min_seconds` have passed and `min_count` samples are taken.
 
     Returns:
-        The duration of each call in nanoseconds, at least one.
+        The samples in nanoseconds, at least one.
     """
     samples: list[int] = []
-    now = clock()
-    end = now + round(min_seconds * 1e9)
-    while not samples or len(samples) < min_count or now < end:
-        start = clock()
-        call()
-        now = clock()
-        samples.append(now - start)
+    end = clock() + round(min_seconds * 1e9)
+    while not samples or len(samples) < min_count or clock() < end:
+        samples.append(sample())
     return tuple(samples)
 
 
-def time_call(
-    call: Call,
-    *,
-    min_seconds: float = DEFAULT_SECONDS,
-    min_count: int = DEFAULT_COUNT,
-    clock: Clock = time.perf_counter_ns,
-) -> Timing:
-    """Warm `call` up, then time it."""
-    runs = warm_up(call, clock)
-    return Timing(runs, run_until(call, min_seconds=min_seconds, min_count=min_count, clock=clock))
+def warm_up(sample: Sampler, clock: Clock = time.perf_counter_ns) -> int:
+    """Run for at least 200 ms and 5 times; return how often."""
+    return len(run_until(sample, min_seconds=WARMUP_SECONDS, min_count=WARMUP_RUNS, clock=clock))
 
 
 def camera_frames(bundle: Bundle) -> tuple[tuple[npt.NDArray[np.uint8], ...], FrameSource]:
@@ -106,15 +77,3 @@ def camera_frames(bundle: Bundle) -> tuple[tuple[npt.NDArray[np.uint8], ...], Fr
     return frames, FrameSource(
         description=description, width=CAMERA_WIDTH, height=CAMERA_HEIGHT, count=len(frames)
     )
-
-
-def cycle_frames(process: Callable[[Array], object], frames: Sequence[Array]) -> Call:
-    """A call that gives `process` the next frame each time, round and round."""
-    index = 0
-
-    def call() -> None:
-        nonlocal index
-        process(frames[index])
-        index = (index + 1) % len(frames)
-
-    return call

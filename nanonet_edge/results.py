@@ -63,10 +63,15 @@ class LatencySummary(Record):
 
 
 class Latency(Record):
-    """Latencies of one scope: the summary and every sample in nanoseconds, in order."""
+    """Latencies of one scope: the summary and every sample in nanoseconds, in order.
+
+    `invoke` is the engine alone on a prepared tensor; `frame` is a decoded uint8 frame in and
+    a mask out: resize, quantize, invoke, threshold. `note` says where that was put together.
+    """
 
     obtained: Obtained
     scope: Literal["invoke", "frame"]
+    note: str | None = None
     warmup_runs: int = Field(ge=0)
     summary: LatencySummary
     samples_ns: tuple[int, ...] = Field(min_length=1)
@@ -77,7 +82,7 @@ class RuntimeRecord(Record):
 
     name: str
     version: str
-    delegate: str | None
+    delegate: str
     device: str
     threads: int
     computed_precision: str
@@ -156,17 +161,17 @@ class Sustained(Record):
 class Measurement(Record):
     """All that was measured of one artifact on one runtime, in one fresh process.
 
-    `engine_import` and `load` are separate: an application imports once and may load often.
-    `memory` is the resident-set high-water mark above the interpreter's baseline.
+    `startup` is the first opening: import of the engine and load of the model. `load` is a
+    later one, with the engine imported and the file cached. `memory` is the resident-set
+    high-water mark above the interpreter's baseline; `arena` what the engine itself counts.
     """
 
     runtime: RuntimeRecord
-    engine_import: Figure
+    startup: Figure
     load: Figure
     first_inference: Figure
     invoke: Latency
-    frame: Latency | None
-    frame_reason: str | None = None
+    frame: Latency
     memory: Figure
     arena: Figure
     pacing: Pacing | None = None
@@ -224,16 +229,26 @@ class FailedDuel(Record):
     failure: str
 
 
-class BenchSettings(Record):
-    """What was asked of the benchmark."""
+class Skipped(Record):
+    """An artifact that was not run, and why: its engine is not installed."""
 
-    device: str
-    threads: int
-    min_seconds: float
-    min_count: int
-    fps: float | None = None
-    sustained_minutes: float | None = None
-    against: Literal["straight"] | None = None
+    artifact: str
+    reason: str
+
+
+class BenchSettings(Record):
+    """What is asked of a benchmark.
+
+    `min_seconds` and `min_count` are both reached, in each scope. `fps` adds a paced run;
+    `sustained_minutes` a long one, at that pace if `fps` is given, else back to back.
+    """
+
+    device: Literal["cpu"] = "cpu"
+    threads: int = Field(default=1, ge=1)
+    min_seconds: float = Field(default=3.0, ge=0)
+    min_count: int = Field(default=100, ge=1)
+    fps: float | None = Field(default=None, gt=0)
+    sustained_minutes: float | None = Field(default=None, gt=0)
 
 
 class BenchResult(Record):
@@ -248,6 +263,7 @@ class BenchResult(Record):
     settings: BenchSettings
     frames: FrameSource
     rows: tuple[BenchRow, ...]
+    skipped: tuple[Skipped, ...] = ()
     duels: tuple[Duel, ...] = ()
     failed_duels: tuple[FailedDuel, ...] = ()
 
