@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from nanonet_edge import __version__
+from nanonet_edge.cli.runtimes import runtimes
 from nanonet_edge.errors import EXIT_INPUT, NanonetEdgeError
 
 PROGRAM = "nanonet-edge"
@@ -58,7 +59,7 @@ app = typer.Typer(
     # Plain help and plain usage errors: the rich ones would import rich for --help.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
@@ -76,6 +77,10 @@ def _root(
     ] = False,
 ) -> None:
     """Export a trained NanoNet for edge devices, check its masks, measure its speed, choose."""
+
+
+for _command in (runtimes,):
+    app.command(_command.__name__)(_command)
 
 
 def _report(error: BaseException) -> int:
