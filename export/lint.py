@@ -134,7 +134,8 @@ def lint_calibration(
             frame = read_frame(item) if isinstance(item, Path) else np.asarray(item)
             name = str(item) if isinstance(item, Path) else f"frame {index}"
             if frame.ndim != 3 or frame.shape[2] != 3:
-                return [Finding("CAL005", Severity.ERROR, f"{name}: expected 3 channels, found {frame.shape}", (name,))]
+                message = f"{name}: expected (height, width, 3), found {frame.shape}"
+                return [Finding("CAL005", Severity.ERROR, message, (name,))]
             looks.append(_look(name, frame))
             if progress is not None:
                 progress("lint", index + 1, len(source))
@@ -226,7 +227,7 @@ def _lint_looks(looks: Sequence[_Look]) -> list[Finding]:
         ("CAL004", odd, f"are smaller than {MIN_SIDE} pixels or longer than {MAX_ASPECT:g}:1"),
         ("CAL005", grey, "are grey: expected colour frames"),
         ("CAL006", swapped, "are bluer than red: blue and red look swapped"),
-        ("CAL008", dark, f"have no value above {_TWICE_SCALED_MAX:g} of 255: divided by 255 before they were saved"),
+        ("CAL008", dark, f"have no value above {_TWICE_SCALED_MAX:g} of 255: saved after a division by 255"),
     ):
         if concerned:
             findings.append(_share(code, [look.name for look in concerned], total, text))
@@ -276,7 +277,7 @@ def _repeats(looks: Sequence[_Look]) -> list[str]:
 
 
 def _thumbnails(looks: Sequence[_Look]) -> npt.NDArray[np.float32]:
-    return np.stack([look.thumbnail for look in looks]) if looks else np.empty((0, 3 * _THUMBNAIL**2), np.float32)
+    return np.array([look.thumbnail for look in looks], np.float32).reshape(-1, 3 * _THUMBNAIL**2)
 
 
 def _closest(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

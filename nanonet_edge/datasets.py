@@ -176,7 +176,7 @@ def pair_masks(image_folder: Path | str, mask_folder: Path | str) -> Pairing:
     used = Counter(sample.mask for sample in samples)
     shared = [str(mask) for mask, count in used.items() if count > 1]
     if shared:
-        raise DatasetError(f"{mask_folder}: expected one image for each mask, found several for {_some(shared)}")
+        raise DatasetError(f"{mask_folder}: expected one image per mask, found several for {_some(shared)}")
     return Pairing(samples, tuple(mask for mask in masks if mask not in used))
 
 
@@ -223,7 +223,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, followlinks=True):
         kept = []
         for name in sorted(folders):
-            real = os.path.realpath(os.path.join(parent, name))
+            real = os.path.realpath(Path(parent, name))
             if not name.startswith(".") and real not in visited:
                 visited.add(real)
                 kept.append(name)

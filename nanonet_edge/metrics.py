@@ -20,6 +20,9 @@ from nanonet_edge.masks import Labels
 SMALL_POLYP_AREA = 0.05
 BOOTSTRAP_RESAMPLES = 2000
 LOW_PERCENTILE = 5.0
+#: Reasons why an image has no `max_delta_p`.
+NO_PROBABILITY = "a mask has no probability"
+NOT_FINITE = "the output holds NaN or infinity"
 _CONFIDENCE = 95.0
 _BLOCK = 1 << 20
 
@@ -145,13 +148,13 @@ def image_agreement(
         missing["hd95_px"] = "one of the two masks is empty"
     delta: float | None = None
     if reference_p is None or other_p is None:
-        missing["max_delta_p"] = "a mask has no probability"
+        missing["max_delta_p"] = NO_PROBABILITY
     elif reference_p.shape != other_p.shape:
-        raise ValueError(f"expected probabilities of one shape, found {reference_p.shape} and {other_p.shape}")
+        raise ValueError(f"probabilities differ in shape: {reference_p.shape} and {other_p.shape}")
     else:
         delta = float(np.abs(reference_p - other_p).max())
         if not np.isfinite(delta):
-            delta, missing["max_delta_p"] = None, "the output holds NaN or infinity"
+            delta, missing["max_delta_p"] = None, NOT_FINITE
     return ImageAgreement(
         name=name,
         dice=overlap.dice,
@@ -251,7 +254,7 @@ def summarise_accuracy(
         ValueError: there is no image, or their numbers differ.
     """
     if not reference or len(reference) != len(artifact):
-        raise ValueError(f"expected equal numbers of images above 0, found {len(reference)} and {len(artifact)}")
+        raise ValueError(f"expected as many images of each, found {len(reference)} and {len(artifact)}")
     ours, theirs = _matrix(artifact), _matrix(reference)
     return AccuracySummary(
         count=len(reference),

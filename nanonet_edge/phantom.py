@@ -54,7 +54,14 @@ def generate(
     """
     if count < 0 or seed < 0 or size < MIN_SIZE:
         raise ValueError(f"cannot draw {count} frames of {size} pixels with seed {seed}")
-    return (_draw(np.random.Generator(np.random.PCG64([seed, index])), size) for index in range(count))
+    return (draw_frame(index, size, seed) for index in range(count))
+
+
+def draw_frame(
+    index: int, size: int = DEFAULT_SIZE, seed: int = 0
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Draw the frame that `generate` gives at `index`, and its mask."""
+    return _draw(np.random.Generator(np.random.PCG64([seed, index])), size)
 
 
 @dataclass(frozen=True)
