@@ -52,6 +52,9 @@ finally:
     pathlib.Path(target).write_text(json.dumps(names))
 """
 
+#: typer 0.29 checks even an absent --help of a sub-command with pydantic; 0.28 did not.
+_TYPERS_OWN = {"pydantic"}
+
 
 def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -74,14 +77,15 @@ def test_help_imports_nothing_heavy(python: Path, arguments: list[str], tmp_path
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "nanonet-edge" in done.stdout
-    assert HEAVY.isdisjoint(json.loads(report.read_text()))
+    allowed = _TYPERS_OWN if arguments[0] in COMMANDS else set()
+    assert HEAVY & set(json.loads(report.read_text())) <= allowed
 
 
 def test_spy_sees_what_is_imported(python: Path, tmp_path: Path) -> None:
     report = tmp_path / "modules.json"
-    code = f"import numpy, rich\n{_SPY}"
+    code = f"import numpy, pydantic\n{_SPY}"
     run(python, "-c", code, str(report), "--version", cwd=tmp_path)
-    assert HEAVY & set(json.loads(report.read_text())) == {"numpy", "rich"}
+    assert HEAVY & set(json.loads(report.read_text())) == {"numpy", "pydantic"}
 
 
 def test_every_command_is_accounted_for() -> None:
