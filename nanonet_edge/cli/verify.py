@@ -1,0 +1,169 @@
+"""`nanonet-edge verify`: is the mask still the mask?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nanonet_edge.cli import common
+from nanonet_edge.errors import EXIT_VERDICT, UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nanonet_edge.benchmarks.agreement_data import VerificationData
+    from nanonet_edge.benchmarks.agreement_result import AgreementRow, VerifyResult
+
+DEFAULT_BUNDLE = Path("artifacts/nanonet-c")
+GENERATED_COUNT = 32
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder that `export` wrote.")] = DEFAULT_BUNDLE,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images, or of images/ and masks/. Without it, generated frames."),
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of ground-truth masks with the images' stems.")
+    ] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME[:OPTION], as `runtimes` lists them; repeatable. Default: one per format."),
+    ] = None,
+    artifact: Annotated[
+        list[str] | None, typer.Option(help="Name of an artifact; repeatable. Default: all.")
+    ] = None,
+    min_dice: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Mean Dice against the reference that passes.")
+    ] = 0.99,
+    min_p5: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="5th percentile of Dice that passes.")
+    ] = 0.95,
+    worst: Annotated[int, typer.Option(min=0, help="Draw so many of each artifact's worst images.")] = 5,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Draw so many images. Default: all, or {GENERATED_COUNT} generated ones."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw and the bootstrap.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each engine.")] = 1,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the results. Default: BUNDLE.results.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Compare every artifact's masks with those of the fp32 Keras model, and judge them.
+
+    Writes verify.json and pictures of the worst images. Exit code 1 if an artifact fails.
+    """
+    if masks is not None and data is None:
+        raise UsageError("--masks needs --data: whose masks are they?")
+    from nanonet_edge.benchmarks.agreement import verify as run_verify
+    from nanonet_edge.benchmarks.agreement_result import VERIFY_NAME, Thresholds
+    from nanonet_edge.benchmarks.sidebyside import save_worst
+    from nanonet_edge.bundle import Bundle
+    from nanonet_edge.results import results_folder, save_result
+    from nanonet_edge.runtimes.keras_reference import KerasReference
+
+    opened = Bundle.open(bundle)
+    images = _images(data, masks, limit, seed)
+    folder = output if output is not None else results_folder(bundle)
+    keras = KerasReference(opened.weights_path, opened.manifest.size)
+    with keras as reference, common.progress() as progress:
+        result = run_verify(
+            opened,
+            images,
+            reference=reference,
+            artifacts=artifact or (),
+            runtimes=runtime or (),
+            thresholds=Thresholds(mean_dice=min_dice, p5_dice=min_p5),
+            threads=threads,
+            seed=seed,
+            progress=progress,
+        )
+        save_result(result, folder / VERIFY_NAME)
+        pictures = save_worst(result, opened, images, reference, folder / "worst", worst, progress)
+    if as_json:
+        common.print_json(result)
+    else:
+        common.print_table(_table(result))
+    _conclude(result, folder / VERIFY_NAME, len(pictures))
+    if not result.passed:
+        raise typer.Exit(EXIT_VERDICT)
+
+
+def _images(data: Path | None, masks: Path | None, limit: int | None, seed: int) -> VerificationData:
+    from nanonet_edge.benchmarks.agreement_data import VerificationData
+
+    if data is None:
+        count = GENERATED_COUNT if limit is None else limit
+        common.note(
+            f"WARNING: no --data given: verifying on {count} GENERATED frames. They resemble colonoscopy, "
+            "but agreement on them does not stand for agreement on your images."
+        )
+        return VerificationData.generated(count, seed)
+    images = VerificationData.from_folder(data, masks, limit, seed)
+    for line in images.notes:
+        common.note(line)
+    return images
+
+
+def _conclude(result: VerifyResult, path: Path, pictures: int) -> None:
+    for row in result.artifacts:
+        for line in (*row.reasons, *row.notes):
+            common.note(f"{row.artifact} on {row.spec}: {line}")
+    limits = result.thresholds
+    asked = f"mean Dice >= {limits.mean_dice:g} and 5th percentile >= {limits.p5_dice:g}"
+    passed = sum(row.passed for row in result.artifacts)
+    common.note(f"{passed} of {len(result.artifacts)} pass ({asked})")
+    drawn = f"; {pictures} pictures in {path.parent / 'worst'}" if pictures else ""
+    common.note(f"written: {path}{drawn}")
+
+
+def _table(result: VerifyResult) -> Table:
+    from rich.table import Table
+
+    kind = "GENERATED frames" if result.data.source == "generated" else f"images of {result.data.folder}"
+    title = f"{result.bundle} against the reference on {result.data.count} {kind} ({result.obtained})"
+    table = Table(title=title, title_justify="left", show_lines=False)
+    for name in ("artifact", "runtime", "computes in"):
+        table.add_column(name, no_wrap=True)
+    figures = ["mean Dice [95 %]", "p5", "worst (image)", "max |dp|", "HD95 px", "parts -/+", "small (n)"]
+    if result.data.masks:
+        figures += ["DSC (reference)", "DSC difference [95 %]"]
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for row in result.artifacts:
+        table.add_row(*_cells(row, len(figures), result.data.masks))
+    return table
+
+
+def _cells(row: AgreementRow, figures: int, with_masks: bool) -> list[str]:
+    from rich.markup import escape
+
+    computed = row.runtime.computed_precision if row.runtime is not None else "-"
+    cells = [row.artifact, row.spec, computed]
+    summary = row.summary
+    if summary is None or row.small_polyps is None:
+        return [*map(escape, cells), *("-" for _ in range(figures)), "not run"]
+    small = row.small_polyps.summary
+    cells += [
+        f"{summary.mean_dice:.4f} [{summary.dice_ci95[0]:.4f}, {summary.dice_ci95[1]:.4f}]",
+        f"{summary.p5_dice:.4f}",
+        f"{summary.min_dice:.4f} ({summary.worst_image})",
+        "-" if summary.max_delta_p is None else f"{summary.max_delta_p:.2g}",
+        "-" if summary.mean_hd95_px is None else f"{summary.mean_hd95_px:.2f}",
+        f"{summary.components_lost}/{summary.components_invented}",
+        "-" if small is None else f"{small.mean_dice:.4f} ({small.count})",
+    ]
+    if with_masks and row.accuracy is not None:
+        ours, theirs, gap = (
+            part.dsc for part in (row.accuracy.artifact, row.accuracy.reference, row.accuracy.difference)
+        )
+        cells.append(f"{ours.mean:.4f} ({theirs.mean:.4f})")
+        cells.append(f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]")
+    cells.append("pass" if row.passed else "FAIL")
+    return [escape(cell) for cell in cells]
