@@ -57,7 +57,9 @@ class InterpreterRuntime(ArtifactRuntime):
             interpreter = self._make(path, "no-xnnpack" not in self.options)
             interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            raise load_failure(self.source, str(error), self.name) from error
+            if (refusal := explain_refusal(self.source, str(error), self.name)) is not None:
+                raise refusal from error
+            raise
         self._interpreter = interpreter
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         only(self.source, "input", len(inputs))
@@ -95,12 +97,13 @@ class InterpreterRuntime(ArtifactRuntime):
         self._interpreter = None
 
 
-def load_failure(source: str, message: str, name: str) -> RuntimeFailure:
-    """The error for a graph that the interpreter would not prepare."""
-    text = one_line(message)
-    if _REFUSED_BY_XNNPACK in text:
-        return RuntimeFailure(f"{source}: XNNPACK refused the graph ({text}): try {name}:no-xnnpack")
-    return RuntimeFailure(f"{source}: {name} refused it: {text}")
+def explain_refusal(source: str, message: str, name: str) -> RuntimeFailure | None:
+    """The error for a graph that XNNPACK would not prepare; None if `message` says something else."""
+    if _REFUSED_BY_XNNPACK not in message:
+        return None
+    return RuntimeFailure(
+        f"{source}: XNNPACK refused the graph ({one_line(message)}): {name}:no-xnnpack may run it"
+    )
 
 
 def read_details(details: Details) -> Declared:

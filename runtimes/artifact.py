@@ -16,9 +16,11 @@ from nanonet_edge.bundle import Artifact
 from nanonet_edge.contract import InputContract, OutputContract
 from nanonet_edge.errors import MissingExtraError, RuntimeFailure, UnsupportedError, UsageError
 from nanonet_edge.extras import OPTIONAL, is_installed, version_of
+from nanonet_edge.manifest import FileRecord, sha256_file
 from nanonet_edge.variants import Format
 
 _SCALE_TOLERANCE = 1e-5
+_HEAD_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -129,30 +131,35 @@ def only(source: str, what: str, count: int) -> None:
 
 
 def check_file(artifact: Artifact) -> None:
-    """Look at a model file before a native parser does: some of them crash on damage.
+    """Look at a model's files before a native parser does: some of them crash on damage.
 
     Raises:
-        RuntimeFailure: a file is absent, empty, of another size than recorded, or has not the
-            first bytes of its format.
+        RuntimeFailure: a file is absent or empty, is not the one that was recorded, or does not
+            begin as its format does.
     """
     root = artifact.path.parents[len(Path(artifact.record.files[0].path).parts) - 1]
     for record in artifact.record.files:
-        path = root / record.path
-        if not path.is_file():
-            raise RuntimeFailure(
-                f"{path}: expected a model file, found {'a folder' if path.exists() else 'nothing'}"
-            )
-        size = path.stat().st_size
-        if size != record.bytes:
-            raise RuntimeFailure(f"{path}: expected {record.bytes} bytes, found {size}: the file is damaged")
+        _check_recorded(root / record.path, record)
     with artifact.path.open("rb") as file:
-        head = file.read(64)
-    if not head:
-        raise RuntimeFailure(f"{artifact.path}: expected a model, found an empty file")
+        head = file.read(_HEAD_BYTES)
     if artifact.record.format is Format.TFLITE:
         _check_flatbuffer(artifact.path, head)
     elif artifact.record.format is Format.OPENVINO and not head.lstrip().startswith(b"<"):
         raise RuntimeFailure(f"{artifact.path}: expected OpenVINO IR (XML), found {head[:8]!r}")
+
+
+def _check_recorded(path: Path, record: FileRecord) -> None:
+    if not path.is_file():
+        found = "a folder" if path.exists() else "nothing"
+        raise RuntimeFailure(f"{path}: expected a model file, found {found}")
+    size = path.stat().st_size
+    if size == 0:
+        raise RuntimeFailure(f"{path}: expected a model file, found an empty one")
+    if size != record.bytes:
+        raise RuntimeFailure(f"{path}: expected {record.bytes} bytes by its manifest, found {size}")
+    digest = sha256_file(path)
+    if digest != record.sha256:
+        raise RuntimeFailure(f"{path}: expected sha256 {record.sha256[:12]}…, found {digest[:12]}…")
 
 
 def _check_flatbuffer(path: Path, head: bytes) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from nanonet_edge.runtimes._tflite_client import WorkerClient, find_python
 from nanonet_edge.runtimes._tflite_graph import read_execution
-from nanonet_edge.runtimes._tflite_interpreter import load_failure, read_details, read_operator
+from nanonet_edge.runtimes._tflite_interpreter import explain_refusal, read_details, read_operator
 from nanonet_edge.runtimes.artifact import ArtifactRuntime, Declared
 from nanonet_edge.runtimes.base import Array, RuntimeInfo
 
@@ -87,7 +87,9 @@ class TfliteRuntime(ArtifactRuntime):
         try:
             self._loaded, _ = self._client.ask(self.source, request, timeout=_LOAD_SECONDS)
         except RuntimeFailure as error:
-            raise load_failure(self.source, str(error), self.name) from error
+            if (refusal := explain_refusal(self.source, str(error), self.name)) is not None:
+                raise refusal from error
+            raise
 
     def _declared(self) -> tuple[Declared, Declared]:
         return read_details(_details(self._loaded["input"])), read_details(_details(self._loaded["output"]))

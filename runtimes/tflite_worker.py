@@ -172,7 +172,7 @@ class Server:
         return {
             "input": _tensor(self._input),
             "output": _tensor(self._output),
-            "operators": [_operator(details) for details in interpreter._get_ops_details()],
+            "operators": _operators(interpreter),
             "load_ns": elapsed,
             "baseline_bytes": self._baseline,
         }, b""
@@ -225,15 +225,22 @@ def _tensor(details: Any) -> Header:
     }
 
 
-def _operator(details: Any) -> Header:
+def _operators(interpreter: Any) -> list[Header]:
     import numpy as np
 
-    return {
-        "op_name": str(details["op_name"]),
-        "inputs": [int(index) for index in details["inputs"]],
-        "outputs": [int(index) for index in details["outputs"]],
-        "operand_types": [np.dtype(dtype).name for dtype in details["operand_types"]],
+    dtypes = {
+        int(details["index"]): np.dtype(details["dtype"]).name for details in interpreter.get_tensor_details()
     }
+    return [
+        {
+            "op_name": str(details["op_name"]),
+            "inputs": [int(index) for index in details["inputs"]],
+            "outputs": [int(index) for index in details["outputs"]],
+            # This release does not give them with the operator; -1 is an optional input left out.
+            "operand_types": [dtypes.get(int(index), "void") for index in details["inputs"] if index != -1],
+        }
+        for details in interpreter._get_ops_details()
+    ]
 
 
 def serve(requests: IO[bytes], answers: IO[bytes]) -> int:
