@@ -16,13 +16,19 @@ SOURCE_FILES = ("pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy: setuptools' scratch folder must not land in the checkout."""
-    source = tmp_path_factory.mktemp("source")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the wheel is built from: setuptools' scratch folder must not land in the checkout."""
+    copy = tmp_path_factory.mktemp("source")
     for name in SOURCES:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in SOURCE_FILES:
-        shutil.copy2(ROOT / name, source / name)
+        shutil.copy2(ROOT / name, copy / name)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, as a release builds it."""
     target = tmp_path_factory.mktemp("wheel")
     _run([sys.executable, "-m", "build", "--wheel", "--outdir", str(target), str(source)])
     (built,) = target.glob("*.whl")

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import ROOT
-
 PACKAGES = (
     "nanonet_edge",
     "nanonet_edge.benchmarks",
@@ -32,11 +30,11 @@ def test_wheel_installs_one_top_level_name(content: set[str]) -> None:
     assert {name for name in names if not name.endswith(".dist-info")} == {"nanonet_edge"}
 
 
-def test_wheel_holds_every_module_of_the_tree(content: set[str]) -> None:
-    expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nanonet_edge").rglob("*.py")}
+def test_wheel_holds_every_module_of_the_tree(content: set[str], source: Path) -> None:
+    expected = {path.relative_to(source).as_posix() for path in (source / "nanonet_edge").rglob("*.py")}
     for stage in ("export", "runtimes", "benchmarks"):
-        files = (ROOT / stage).rglob("*.py")
-        expected |= {f"nanonet_edge/{path.relative_to(ROOT).as_posix()}" for path in files}
+        files = (source / stage).rglob("*.py")
+        expected |= {f"nanonet_edge/{path.relative_to(source).as_posix()}" for path in files}
     assert {name for name in content if name.endswith(".py")} == expected
 
 
