@@ -55,14 +55,14 @@ old-env: $(OLD_VENV)/.stamp
 # Optional: where it cannot be made, the tests that need it skip and say why.
 $(OLD_VENV)/.stamp:
 	@for python in $(OLD_PYTHONS); do \
-	  if $$python -c 'import sys, ensurepip; sys.exit(sys.version_info >= (3, 12))' 2>/dev/null; then \
+	  if $$python -c 'import sys, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' 2>/dev/null; then \
 	    echo "$$python -m venv $(OLD_VENV)"; \
 	    if $$python -m venv $(OLD_VENV) && $(OLD_VENV)/bin/python -m pip install --quiet \
 	        --disable-pip-version-check 'tflite-runtime==2.14.0' 'numpy<2'; \
 	    then touch $@; else echo "make: tflite-runtime cannot be installed here: its tests will skip"; fi; \
 	    exit 0; \
 	  fi; \
-	done; echo "make: no Python <= 3.11 for tflite-runtime: its tests will skip"
+	done; echo "make: no Python 3.10 or 3.11 for tflite-runtime: its tests will skip"
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
