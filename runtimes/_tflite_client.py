@@ -12,11 +12,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from nanonet_edge.runtimes import tflite_worker
-from nanonet_edge.runtimes.base import one_line
-
 from nanonet_edge.errors import MissingExtraError, RuntimeFailure, UsageError
 from nanonet_edge.extras import is_installed
+from nanonet_edge.runtimes import tflite_worker
+from nanonet_edge.runtimes.base import one_line
 
 PYTHON_VARIABLE = "NANONET_EDGE_TFLITE_RUNTIME_PYTHON"
 _ENVIRONMENT = ".venv-tflite-runtime"

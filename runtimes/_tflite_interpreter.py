@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+
+from nanonet_edge.errors import RuntimeFailure
 from nanonet_edge.runtimes._tflite_graph import Operator, read_execution
 from nanonet_edge.runtimes.artifact import ArtifactRuntime, Declared, only
 from nanonet_edge.runtimes.base import Array, RuntimeInfo, one_line
-
-from nanonet_edge.errors import RuntimeFailure
 from nanonet_edge.variants import Format
 
 Details = Mapping[str, Any]

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from nanonet_edge.runtimes.base import Runtime
 
 from nanonet_edge.bundle import Artifact
 from nanonet_edge.contract import InputContract, OutputContract
 from nanonet_edge.errors import MissingExtraError, RuntimeFailure, UnsupportedError, UsageError
 from nanonet_edge.extras import OPTIONAL, is_installed, version_of
 from nanonet_edge.manifest import FileRecord, sha256_file
+from nanonet_edge.runtimes.base import Runtime
 from nanonet_edge.variants import Format
 
 _SCALE_TOLERANCE = 1e-5

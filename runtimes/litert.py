@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nanonet_edge.runtimes._tflite_interpreter import Interpreter, InterpreterRuntime
-
 from nanonet_edge.extras import require
+from nanonet_edge.runtimes._tflite_interpreter import Interpreter, InterpreterRuntime
 
 
 class LiteRt(InterpreterRuntime):

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from nanonet_edge.runtimes.artifact import ArtifactRuntime, Declared, only, unknown_option
-from nanonet_edge.runtimes.base import Array, RuntimeInfo
 
 from nanonet_edge.errors import UnsupportedError, UsageError
 from nanonet_edge.extras import require
+from nanonet_edge.runtimes.artifact import ArtifactRuntime, Declared, only, unknown_option
+from nanonet_edge.runtimes.base import Array, RuntimeInfo
 from nanonet_edge.variants import Format
 
 _CPU = "CPUExecutionProvider"

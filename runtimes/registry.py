@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nanonet_edge.bundle import Artifact
+from nanonet_edge.errors import UnsupportedError, UsageError
+from nanonet_edge.manifest import Record
 from nanonet_edge.runtimes.artifact import ArtifactRuntime
 from nanonet_edge.runtimes.litert import LiteRt
 from nanonet_edge.runtimes.onnx_runtime import OnnxRuntime
 from nanonet_edge.runtimes.openvino import OpenVino
 from nanonet_edge.runtimes.tf_lite import TfLite
 from nanonet_edge.runtimes.tflite_runtime import TfliteRuntime
-
-from nanonet_edge.bundle import Artifact
-from nanonet_edge.errors import UnsupportedError, UsageError
-from nanonet_edge.manifest import Record
 from nanonet_edge.variants import Format
 
 RUNTIMES: dict[str, type[ArtifactRuntime]] = {

@@ -6,10 +6,9 @@ import importlib.util
 import warnings
 from pathlib import Path
 
-from nanonet_edge.runtimes._tflite_interpreter import Interpreter, InterpreterRuntime
-
 from nanonet_edge.errors import UnsupportedError, UsageError
 from nanonet_edge.extras import require
+from nanonet_edge.runtimes._tflite_interpreter import Interpreter, InterpreterRuntime
 
 
 class TfLite(InterpreterRuntime):
