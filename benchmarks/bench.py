@@ -88,7 +88,9 @@ def bench(
     machine = read_machine()
     plan = make_plan(bundle, runtimes, artifacts)
     rows = tuple(_measure_all(bundle, plan, settings, report, start))
-    duels, failed = _fight_all(bundle, straight, rows, settings.threads, report, start) if straight else ((), ())
+    duels, failed = (
+        _fight_all(bundle, straight, rows, settings.threads, report, start) if straight else ((), ())
+    )
     return BenchResult(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         bundle=bundle.manifest.name,
@@ -208,7 +210,9 @@ def _fight_all(
         report("against straight", done, len(contenders))
         counterpart = straight_counterpart(bundle.artifact(row.artifact), straight)
         if counterpart is None:
-            failure = f"{row.artifact}: {straight.root} holds no straight {row.format} artifact in {row.precision}"
+            failure = (
+                f"{row.artifact}: {straight.root} holds no straight {row.format} artifact in {row.precision}"
+            )
             failed.append(FailedDuel(contender=row.artifact, spec=row.spec, baseline=None, failure=failure))
             continue
         contender = Job(bundle.artifact(row.artifact), row.spec)
@@ -222,7 +226,9 @@ def _fight_all(
             )
         except RuntimeFailure as error:
             failed.append(
-                FailedDuel(contender=row.artifact, spec=row.spec, baseline=counterpart.name, failure=str(error))
+                FailedDuel(
+                    contender=row.artifact, spec=row.spec, baseline=counterpart.name, failure=str(error)
+                )
             )
     report("against straight", len(contenders), len(contenders))
     return tuple(duels), tuple(failed)

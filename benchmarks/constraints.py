@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from nanonet_edge.errors import UsageError
+
 MIB = 1 << 20
 #: A Dice of 1 cannot be asked for and measured in relative terms: shortfalls count from here.
 _SMALLEST_DICE_BUDGET = 1e-3
@@ -49,12 +51,24 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Constraints:
-    """What is asked for; None asks for nothing."""
+    """What is asked for; None asks for nothing.
+
+    Raises (from the constructor):
+        UsageError: a limit that nothing can meet, or that is no number.
+    """
 
     min_dice: float | None = None
     max_p90_ms: float | None = None
     max_mib: float | None = None
     max_memory_mib: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_dice is not None and not 0.0 <= self.min_dice <= 1.0:
+            raise UsageError(f"--min-dice: expected a number from 0 to 1, found {self.min_dice}")
+        for name in ("max_p90_ms", "max_mib", "max_memory_mib"):
+            limit = getattr(self, name)
+            if limit is not None and not 0.0 < limit < math.inf:
+                raise UsageError(f"--{name.replace('_', '-')}: expected a positive number, found {limit}")
 
 
 @dataclass(frozen=True)
@@ -100,4 +114,6 @@ def _required(candidate: Candidate, name: str, value: float | None) -> Iterator[
 def _at_most(what: str, value: float | None, limit: float | None, unit: str) -> Iterator[Violation]:
     if value is not None and limit is not None and value > limit:
         over = value - limit
-        yield Violation(f"{what} {value:.3g} {unit} is {over:.3g} {unit} above {limit:g} {unit}", over / limit)
+        yield Violation(
+            f"{what} {value:.2f} {unit} is {over:.2f} {unit} above {limit:g} {unit}", over / limit
+        )

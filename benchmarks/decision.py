@@ -122,7 +122,11 @@ def _consolation(loser: Candidate, winner: Candidate) -> str:
 
 def _better(one: Candidate, other: Candidate) -> list[str]:
     parts = []
-    if one.frame_p50_ms is not None and other.frame_p50_ms is not None and one.frame_p50_ms < other.frame_p50_ms:
+    if (
+        one.frame_p50_ms is not None
+        and other.frame_p50_ms is not None
+        and one.frame_p50_ms < other.frame_p50_ms
+    ):
         saved = other.frame_p50_ms - one.frame_p50_ms
         parts.append(f"faster by {saved:.2f} ms ({other.frame_p50_ms / one.frame_p50_ms:.2f}x)")
     if one.mean_dice is not None and other.mean_dice is not None and one.mean_dice > other.mean_dice:

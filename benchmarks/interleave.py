@@ -30,7 +30,9 @@ class Contestant(Protocol):
         """Durations in nanoseconds."""
 
 
-def take_turns(first: Contestant, second: Contestant, rounds: int, request: RoundRequest) -> tuple[Rounds, Rounds]:
+def take_turns(
+    first: Contestant, second: Contestant, rounds: int, request: RoundRequest
+) -> tuple[Rounds, Rounds]:
     """Time two contestants in alternating rounds: first-second, second-first, and so on.
 
     Reversing every other pair cancels a steady drift of the machine. Each is warmed up before

@@ -67,9 +67,7 @@ class _Recorder:
         self._finished.append(finished)
 
     def trace(self) -> Trace:
-        return Trace(
-            tuple(self._arrived), tuple(self._finished), (*self._conditions, self._probe())
-        )
+        return Trace(tuple(self._arrived), tuple(self._finished), (*self._conditions, self._probe()))
 
 
 def run_paced(

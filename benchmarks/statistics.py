@@ -52,7 +52,9 @@ def summarize(samples_ns: Samples) -> LatencySummary:
 def _variation_warning(variation: float) -> str | None:
     if variation <= STABLE_VARIATION:
         return None
-    return f"coefficient of variation {variation:.1%} is above {STABLE_VARIATION:.1%}: the machine is not quiet"
+    return (
+        f"coefficient of variation {variation:.1%} is above {STABLE_VARIATION:.1%}: the machine is not quiet"
+    )
 
 
 def ratio_of_medians(

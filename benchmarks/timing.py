@@ -70,10 +70,13 @@ def camera_frames(bundle: Bundle) -> tuple[tuple[npt.NDArray[np.uint8], ...], Fr
     golden = bundle.golden().frames
     size = (CAMERA_WIDTH, CAMERA_HEIGHT)
     frames = tuple(
-        np.ascontiguousarray(cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR), np.uint8) for frame in golden
+        np.ascontiguousarray(cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        for frame in golden
     )
     height, width = golden.shape[1:3]
-    description = f"golden frames ({width}x{height}) resized to {CAMERA_WIDTH}x{CAMERA_HEIGHT}, bilinear, uint8 BGR"
+    description = (
+        f"golden frames ({width}x{height}) resized to {CAMERA_WIDTH}x{CAMERA_HEIGHT}, bilinear, uint8 BGR"
+    )
     return frames, FrameSource(
         description=description, width=CAMERA_WIDTH, height=CAMERA_HEIGHT, count=len(frames)
     )

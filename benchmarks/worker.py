@@ -98,7 +98,9 @@ class Session:
         and before the engine is asked to describe itself, which may load the model again.
         """
         if is_remote(self._runtime) and (request.fps or request.sustained_minutes):
-            raise UnsupportedError("it runs in another process: a paced or sustained run would time the pipe too")
+            raise UnsupportedError(
+                "it runs in another process: a paced or sustained run would time the pipe too"
+            )
         loop = FrameLoop(self._runtime, self._frames)
         invoke, frame = self._time_invoke(request), self._time_frame(request, loop)
         memory = self._read_memory()

@@ -1,7 +1,7 @@
 """What a measuring process is asked and what it answers: one JSON object per line.
 
-Requests arrive on its stdin: a `LoadRequest` first, then any number of the others. Each gets one `Reply` on the pipe that was its stdout when it started. It
-ends when its stdin does.
+Requests arrive on its stdin: a `LoadRequest` first, then any number of the others. Each gets
+one `Reply` on the pipe that was its stdout when it started. It ends when its stdin does.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from nanonet_edge.manifest import Record, Sha256
 from nanonet_edge.variants import Format, Precision
 
 RESULTS_SCHEMA_VERSION = 1
+BENCH_NAME = "bench.json"
 
 #: measured: ran on that device; emulated: its binaries under an emulator; predicted: from a
 #: model of the device; replayed: from a recording.
