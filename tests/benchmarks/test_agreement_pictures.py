@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from nanonet_edge.benchmarks.agreement import verify
+from nanonet_edge.benchmarks.agreement_data import VerificationData
+from nanonet_edge.benchmarks.sidebyside import ADDED, BOTH, LOST, TRUTH, save_worst, side_by_side
+from nanonet_edge.bundle import Bundle
+from tests.benchmarks.agreement_fakes import SIZE, FakeReference, write_dataset
+from tests.tiny_bundle import make_tiny_bundle
+
+
+def count(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
+    return int((picture == colour).all(axis=2).sum())
+
+
+def test_difference_shows_what_was_added_and_lost() -> None:
+    reference, artifact = np.zeros((2, 64, 64), np.uint8)
+    reference[10:20, 10:20] = 1
+    artifact[10:20, 15:27] = 1
+    picture = side_by_side(np.full((352, 300, 3), 90, np.uint8), reference, artifact, ["one", "two ☃"])
+    scale = 5 * 5  # 64 pixels are drawn as 320
+    assert count(picture, ADDED) == 70 * scale
+    assert count(picture, LOST) == 50 * scale
+    assert count(picture, BOTH) == (100 + 120 + 50) * scale
+    assert count(picture, TRUTH) == 0
+    assert count(picture, (90, 90, 90)) >= 320 * 320
+    assert count(side_by_side(picture, reference, artifact, [], truth=reference), TRUTH) == 4 * 4 * (50 - 1)
+
+
+def test_captions_grow_the_picture() -> None:
+    empty = np.zeros((64, 64), np.uint8)
+    heights = [
+        side_by_side(np.zeros((64, 64, 3), np.uint8), empty, empty, ["x"] * lines).shape[0] for lines in (1, 3)
+    ]
+    assert heights[1] > heights[0]
+
+
+def test_worst_images_are_saved(tmp_path: Path) -> None:
+    bundle = Bundle.open(make_tiny_bundle(tmp_path / "tiny", SIZE))
+    root = write_dataset(tmp_path / "data")
+    (root / "images" / "0.png").rename(root / "images" / "Ärger & co.png")
+    data = VerificationData.from_folder(root / "images")
+    result = verify(bundle, data, reference=FakeReference())
+    folder = tmp_path / "results" / "worst"
+    folder.mkdir(parents=True)
+    (folder / "stale.png").touch()
+    files = save_worst(result, bundle, data, FakeReference(), folder, count=12)
+    row = result.artifacts[1]
+    differing = [image for image in row.worst(12) if image.agreement.pixel_agreement < 1.0]
+    drawn = [path for path in files if path.name.startswith("tiny.fp16.onnx.onnxruntime.")]
+    assert len(drawn) == len(differing) > 3
+    assert sorted(folder.iterdir()) == sorted(files)
+    assert Path(row.worst(1)[0].agreement.name).stem in drawn[0].name
+    for path in files:
+        assert cv2.imread(str(path)).shape[1] > 4 * 300
+    assert save_worst(result, bundle, data, FakeReference(), folder, count=0) == []
+    assert list(folder.iterdir()) == []
