@@ -18,7 +18,7 @@ class FakeReference:
     """The tiny network in NumPy, at the size of the tiny bundle.
 
     Args:
-        weights: taken and not read, as the Keras reference takes them.
+        weights: kept and not read; the Keras reference takes them first, too.
         size: height and width of the input.
         offset: added to every probability, to be wrong on purpose.
     """
@@ -27,6 +27,7 @@ class FakeReference:
     version = "1"
 
     def __init__(self, weights: Path | None = None, size: int = SIZE, offset: float = 0.0) -> None:
+        self.weights = weights
         self.size = size
         self.offset = offset
         self.largest_batch = 0

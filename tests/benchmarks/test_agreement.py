@@ -159,7 +159,9 @@ def test_verdict_follows_the_thresholds(bundle: Bundle, folder: Path) -> None:
     assert "5th percentile" in reasons[0]
 
 
-def test_artifact_that_fails_to_run_fails_alone(bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artifact_that_fails_to_run_fails_alone(
+    bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = 0
 
     def flaky(engine: ArtifactRuntime, item: Item) -> tuple[agreement.Labels, agreement.Probability | None]:
@@ -182,7 +184,9 @@ def test_artifact_that_fails_to_run_fails_alone(bundle: Bundle, folder: Path, mo
     assert len(rows[FP32].images) == 12
 
 
-def test_missing_engine_fails_its_artifacts_or_all(bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_engine_fails_its_artifacts_or_all(
+    bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def opener(artifact: object, spec: str, threads: int) -> ArtifactRuntime:
         if spec.startswith(absent):
             raise MissingExtraError(spec, "openvino")
@@ -334,7 +338,7 @@ def test_limit_draws_with_the_seed(folder: Path) -> None:
     assert (record.count, record.available) == (4, 12)
 
 
-def test_masks_without_images_are_mentioned(folder: Path, tmp_path: Path) -> None:
+def test_masks_without_images_are_mentioned(tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "data", count=3)
     (root / "images" / "2.png").unlink()
     data = VerificationData.from_folder(root / "images", root / "masks")

@@ -33,10 +33,9 @@ def test_difference_shows_what_was_added_and_lost() -> None:
 
 def test_captions_grow_the_picture() -> None:
     empty = np.zeros((64, 64), np.uint8)
-    heights = [
-        side_by_side(np.zeros((64, 64, 3), np.uint8), empty, empty, ["x"] * lines).shape[0] for lines in (1, 3)
-    ]
-    assert heights[1] > heights[0]
+    frame = np.zeros((64, 64, 3), np.uint8)
+    one, three = (side_by_side(frame, empty, empty, ["x"] * lines) for lines in (1, 3))
+    assert three.shape[0] > one.shape[0]
 
 
 def test_worst_images_are_saved(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_duplicates_that_were_resized_and_compressed(frames: list[Frame], size: 
     assert found.images == tuple(map(str, paths))
 
 
-def test_few_repeats_in_a_large_set_are_tolerated(frames: list[Frame]) -> None:
+def test_few_repeats_in_a_large_set_are_tolerated() -> None:
     many = [frame for frame, _ in generate(99, 64, seed=1)]
     assert lint_calibration([*many, many[0]]) == []
 
@@ -213,7 +213,9 @@ def test_tensors_that_are_not_finite(tensors: Tensors, value: float) -> None:
 def test_errors_refuse_and_warnings_do_not(frames: list[Frame]) -> None:
     refuse_errors(lint_calibration(frames[:5]), "frames")
     swapped = lint_calibration([frame[..., ::-1] for frame in frames])
-    with pytest.raises(CalibrationError, match=r"^frames: CAL006 40 of 40 images .*frame 0, frame 1, frame 2 and 37"):
+    with pytest.raises(
+        CalibrationError, match=r"^frames: CAL006 40 of 40 .*frame 0, frame 1, frame 2 and 37"
+    ):
         refuse_errors(swapped, "frames")
 
 

@@ -102,7 +102,7 @@ def test_grey_alpha_and_16_bits_become_8_bit_colour(tmp_path: Path) -> None:
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
-    encoded = cv2.imencode(".jpg", cv2.resize(noise(4, 6), (60, 40)), [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    encoded = cv2.imencode(".jpg", cv2.resize(noise(4, 6), (60, 40)))[1].tobytes()
     # One big-endian IFD entry: tag 0x0112 (orientation), short, 6 = turn by 90 degrees.
     tiff = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
     block = b"Exif\0\0" + tiff
@@ -146,7 +146,7 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_bomb_is_refused_before_decoding(tmp_path: Path) -> None:
     bomb = png_bomb(tmp_path / "bomb.png", 60_000, 60_000)
-    with pytest.raises(DatasetError, match="bomb.png: expected at most 67108864 pixels, .*60000x60000"):
+    with pytest.raises(DatasetError, match=r"bomb\.png: expected at most 67108864 pixels, .*60000x60000"):
         datasets.read_frame(bomb)
 
 
@@ -167,7 +167,7 @@ def test_progressive_jpeg_with_thumbnail_marker_is_whole(tmp_path: Path) -> None
     # An end marker inside an early block must not make a cut file look whole.
     thumbnail = b"\xff\xe1" + struct.pack(">H", 6) + b"\xff\xda\xff\xd9"
     path.write_bytes(data[:2] + thumbnail + data[2 : len(data) // 2])
-    with pytest.raises(DatasetError, match="cut off|damaged"):
+    with pytest.raises(DatasetError, match=r"cut off|damaged"):
         datasets.read_frame(path)
 
 
@@ -228,7 +228,7 @@ def test_ambiguous_pairs_are_refused(tmp_path: Path) -> None:
 
 def test_mask_of_another_size_is_named(tmp_path: Path) -> None:
     image, mask = write(tmp_path / "1.jpg"), write(tmp_path / "m/1.png", noise(40, 50))
-    with pytest.raises(DatasetError, match=r"1\.png: expected the size of its image 1\.jpg, 60x40, found 50x40"):
+    with pytest.raises(DatasetError, match=r"1\.png: .* its image 1\.jpg, 60x40, found 50x40"):
         datasets.read_sample(Sample("1.jpg", image, mask))
 
 
@@ -287,7 +287,8 @@ def test_digest_depends_on_content_and_order_alone(tmp_path: Path) -> None:
     assert digest == datasets.images_digest([copy, second])
     assert digest != datasets.images_digest([second, first])
     assert datasets.frames_digest([noise(), noise()]) != datasets.frames_digest([noise()])
-    assert datasets.frames_digest([noise(40, 60)]) != datasets.frames_digest([noise(40, 60).reshape(60, 40, 3)])
+    turned = noise(40, 60).reshape(60, 40, 3)
+    assert datasets.frames_digest([noise(40, 60)]) != datasets.frames_digest([turned])
 
 
 def test_real_dataset_pairs(test_data: Path) -> None:

@@ -83,7 +83,8 @@ def test_missing_figures_have_reasons() -> None:
     found = metrics.image_agreement("x", empty, full)
     assert found.max_delta_p is None
     assert found.hd95_px is None
-    assert found.missing == {"max_delta_p": metrics.NO_PROBABILITY, "hd95_px": "one of the two masks is empty"}
+    assert found.missing["max_delta_p"] == metrics.NO_PROBABILITY
+    assert found.missing["hd95_px"] == "one of the two masks is empty"
     p = np.zeros((4, 4, 1), np.float32)
     for bad in (np.nan, np.inf):
         broken = metrics.image_agreement("x", empty, empty, p, np.full_like(p, bad))
@@ -97,7 +98,8 @@ def test_missing_figures_have_reasons() -> None:
 
 
 def test_summary_of_known_figures() -> None:
-    images = [image(f"{i}.jpg", dice, hd95=None if i == 3 else float(i)) for i, dice in enumerate((1.0, 0.9, 0.4, 0.8))]
+    figures = ((1.0, 0.0), (0.9, 1.0), (0.4, 2.0), (0.8, None))
+    images = [image(f"{index}.jpg", dice, hd95=hd95) for index, (dice, hd95) in enumerate(figures)]
     found = metrics.summarise_agreement(images)
     assert found.count == 4
     assert found.mean_dice == pytest.approx(0.775)
@@ -117,7 +119,8 @@ def test_summary_without_any_distance_says_why() -> None:
 
 
 def test_small_polyps_are_those_below_the_share_but_not_empty() -> None:
-    images = [image("none", 1.0, 0.0), image("small", 0.5, 0.049), image("edge", 0.9, 0.05), image("big", 1.0, 0.6)]
+    figures = {"none": (1.0, 0.0), "small": (0.5, 0.049), "edge": (0.9, 0.05), "big": (1.0, 0.6)}
+    images = [image(name, dice, area) for name, (dice, area) in figures.items()]
     found = metrics.summarise_small_polyps(images)
     assert found.summary is not None
     assert (found.summary.count, found.summary.worst_image) == (1, "small")
@@ -140,8 +143,9 @@ def test_paired_difference_is_narrower_than_either_model() -> None:
     assert gap.mean == pytest.approx(found.artifact.dsc.mean - found.reference.dsc.mean)
     assert gap.low < gap.mean < gap.high
     assert gap.high - gap.low < (found.artifact.dsc.high - found.artifact.dsc.low) / 3
-    expected = np.mean([sklearn.metrics.jaccard_score(t.ravel(), m.ravel()) for t, m in zip(truths, ours, strict=True)])
-    assert found.artifact.miou.mean == pytest.approx(expected)
+    pairs = zip(truths, ours, strict=True)
+    expected = [sklearn.metrics.jaccard_score(truth.ravel(), mask.ravel()) for truth, mask in pairs]
+    assert found.artifact.miou.mean == pytest.approx(np.mean(expected))
 
 
 def test_bootstrap_equals_scipys() -> None:

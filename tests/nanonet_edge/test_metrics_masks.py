@@ -103,7 +103,8 @@ def test_components_equal_scipys_labels(pair: tuple[Mask, Mask]) -> None:
         labels, count = scipy.ndimage.label(mask, np.ones((3, 3)))
         return sum(not by[labels == index].any() for index in range(1, count + 1))
 
-    assert masks.component_changes(reference, other) == (untouched(reference, other), untouched(other, reference))
+    expected = (untouched(reference, other), untouched(other, reference))
+    assert masks.component_changes(reference, other) == expected
 
 
 def test_components_touch_over_corners() -> None:
@@ -135,7 +136,8 @@ def test_classes_are_averaged_where_present() -> None:
 
 
 @pytest.mark.parametrize(
-    "compare", [masks.overlap, masks.confusion, masks.pixel_agreement, masks.hausdorff95, masks.component_changes]
+    "compare",
+    [masks.overlap, masks.confusion, masks.pixel_agreement, masks.hausdorff95, masks.component_changes],
 )
 def test_shapes_must_agree(compare: Any) -> None:
     with pytest.raises(ValueError, match=r"\(8, 9\) and \(9, 8\)"):
