@@ -14,6 +14,9 @@ class LiteRt(InterpreterRuntime):
     name = "litert"
     module = "ai_edge_litert"
 
+    def _start(self) -> None:
+        require("ai_edge_litert.interpreter")
+
     def _make(self, path: Path, xnnpack: bool) -> Interpreter:
         engine = require("ai_edge_litert.interpreter")
         kinds = engine.OpResolverType

@@ -17,6 +17,7 @@ from nanonet_edge.variants import Format
 
 _DEVICE = re.compile(r"[A-Z]+(\.\d+)?")
 _PRECISIONS = ("f32", "f16", "bf16")
+_KERNEL_PRECISION = re.compile(r"_(f32|f16|bf16|i8|u8)$")
 _CONVOLUTIONS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
 
 _DTYPES = {"f32": "float32", "f16": "float16", "i8": "int8", "u8": "uint8", "i16": "int16", "boolean": "bool"}
@@ -124,7 +125,9 @@ class OpenVino(ArtifactRuntime):
         for node in self._model.get_runtime_model().get_ops():
             told = node.get_rt_info()
             if "layerType" in told and told["layerType"].astype(str) in _CONVOLUTIONS:
-                precision = told["runtimePrecision"].astype(str)
+                # runtimePrecision may be that of compressed weights; the kernel's name has the truth.
+                kernel = _KERNEL_PRECISION.search(told["primitiveType"].astype(str))
+                precision = kernel.group(1) if kernel else told["runtimePrecision"].astype(str)
                 found.add(_ARITHMETIC.get(precision, precision))
         return "+".join(sorted(found)) or _ARITHMETIC.get(self._hint(), self._hint())
 

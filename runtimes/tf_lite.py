@@ -29,6 +29,10 @@ class TfLite(InterpreterRuntime):
             return None
         return UnsupportedError(f"tensorflow {cls.version()} has no tf.lite: use the runtime litert")
 
+    def _start(self) -> None:
+        # An attribute of TensorFlow is a module that loads on first use.
+        _ = require("tensorflow").lite.Interpreter
+
     def _make(self, path: Path, xnnpack: bool) -> Interpreter:
         lite = require("tensorflow").lite
         kinds = lite.experimental.OpResolverType

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from nanonet_edge.errors import NanonetEdgeError, RuntimeFailure, UsageError
+from nanonet_edge.errors import NanonetEdgeError, RuntimeFailure, UnsupportedError, UsageError
 from nanonet_edge.runtimes._tflite_client import WorkerClient, find_python
 from nanonet_edge.runtimes._tflite_graph import read_execution
 from nanonet_edge.runtimes._tflite_interpreter import explain_refusal, read_details, read_operator
@@ -48,11 +48,13 @@ class TfliteRuntime(ArtifactRuntime):
 
     @classmethod
     def obstacle(cls) -> UsageError | None:
-        """No Python interpreter with tflite_runtime can be found."""
+        """No Python interpreter with tflite_runtime can be found, or the one that was is broken."""
         try:
-            find_python()
+            _version_in(find_python())
         except UsageError as error:
             return error
+        except RuntimeFailure as error:
+            return UnsupportedError(str(error))
         return None
 
     @classmethod
@@ -74,10 +76,12 @@ class TfliteRuntime(ArtifactRuntime):
             raise RuntimeFailure(f"{self.source}: no worker is running")
         return self._client
 
-    def _load(self, path: Path) -> None:
+    def _start(self) -> None:
         python = find_python()
         self._version = _version_in(python)
         self._client = WorkerClient(python)
+
+    def _load(self, path: Path) -> None:
         request = {
             "op": "load",
             "path": str(path.resolve()),
@@ -85,11 +89,12 @@ class TfliteRuntime(ArtifactRuntime):
             "xnnpack": "no-xnnpack" not in self.options,
         }
         try:
-            self._loaded, _ = self._client.ask(self.source, request, timeout=_LOAD_SECONDS)
+            self._loaded, _ = self._opened.ask(self.source, request, timeout=_LOAD_SECONDS)
         except RuntimeFailure as error:
             if (refusal := explain_refusal(self.source, str(error), self.name)) is not None:
                 raise refusal from error
             raise
+        self.load_ns = int(self._loaded["load_ns"])
 
     def _declared(self) -> tuple[Declared, Declared]:
         return read_details(_details(self._loaded["input"])), read_details(_details(self._loaded["output"]))

@@ -239,6 +239,18 @@ def test_openvino_computes_as_asked_or_refuses(artifacts: dict[str, Artifact]) -
                 open_runtime(artifacts["tiny.fp32.openvino"], f"openvino:{asked}")
 
 
+@needs_bundle
+def test_openvino_is_not_misled_by_compressed_weights(artifacts: dict[str, Artifact], tmp_path: Path) -> None:
+    engine = require("openvino")
+    path = tmp_path / "tiny.fp32.xml"
+    model = engine.convert_model(artifacts["tiny.fp32.onnx"].path)
+    engine.save_model(model, path, compress_to_fp16=True)
+    files = tuple(record_file(file, tmp_path) for file in (path, path.with_suffix(".bin")))
+    record = artifacts["tiny.fp32.openvino"].record.model_copy(update={"files": files})
+    with open_runtime(Artifact(path, record, "0" * 64), "openvino:f32") as runtime:
+        assert runtime.info.computed_precision == "fp32"
+
+
 def test_onnx_precision_of_a_graph_without_convolutions() -> None:
     from nanonet_edge.runtimes.onnx_runtime import _precision
 

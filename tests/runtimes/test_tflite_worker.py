@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from nanonet_edge import contract
 from nanonet_edge.bundle import Artifact
-from nanonet_edge.errors import MissingExtraError, RuntimeFailure, UsageError
+from nanonet_edge.errors import MissingExtraError, RuntimeFailure, UnsupportedError, UsageError
 from nanonet_edge.runtimes import _tflite_client, tflite_worker
 from nanonet_edge.runtimes._tflite_client import PYTHON_VARIABLE, WorkerClient, find_python
 from nanonet_edge.runtimes.tflite_runtime import TfliteRuntime
@@ -243,6 +243,16 @@ def test_our_own_interpreter_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
     monkeypatch.setattr(_tflite_client, "is_installed", lambda module: module == "tflite_runtime")
     assert find_python() == Path(sys.executable)
+
+
+def test_an_interpreter_without_tflite_runtime_is_an_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PYTHON_VARIABLE, str(fake_python(tmp_path, "sys.exit('No such module')")))
+    obstacle = TfliteRuntime.obstacle()
+    assert isinstance(obstacle, UnsupportedError)
+    assert "No such module" in str(obstacle)
+    assert TfliteRuntime.version() is None
 
 
 # --- the real engine --------------------------------------------------------------------
