@@ -50,7 +50,7 @@ def tiny_reference(frames: npt.NDArray[np.uint8], seed: int = 0) -> Floats:
     pixels = np.pad(frames.astype(np.float32) / 255.0, ((0, 0), (1, 1), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (3, 3), axis=(1, 2))
     logit = np.einsum("nhwcij,ocij->nhwo", windows, kernel) + bias
-    return (1.0 / (1.0 + np.exp(-logit))).astype(np.float32)
+    return np.asarray(1.0 / (1.0 + np.exp(-logit)), np.float32)
 
 
 def write_tiny_onnx(path: Path, size: int = 64, seed: int = 0, shift: float = 0.0) -> None:
