@@ -146,11 +146,13 @@ def check_onnxruntime(bundle: Bundle, artifact: Artifact, *, threads: int, round
     harness_ms: list[float] = []
     tool_ms: list[float] = []
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            with ProfiledOnnxRuntime(artifact, threads, Path(folder)) as runtime:
-                time_invokes(runtime, tensor, WARMUP_RUNS, WARMUP_SECONDS)
-                samples = time_invokes(runtime, tensor, ROUND_COUNT, ROUND_SECONDS)
-                seen = runtime.run_durations_ms()[-len(samples) :]
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            ProfiledOnnxRuntime(artifact, threads, Path(folder)) as runtime,
+        ):
+            time_invokes(runtime, tensor, WARMUP_RUNS, WARMUP_SECONDS)
+            samples = time_invokes(runtime, tensor, ROUND_COUNT, ROUND_SECONDS)
+            seen = runtime.run_durations_ms()[-len(samples) :]
         if len(seen) < len(samples):
             found = f"expected {len(samples)} model_run events, found {len(seen)}"
             raise RuntimeFailure(f"{artifact.path}: {found}")

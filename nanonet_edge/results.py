@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
@@ -21,7 +21,7 @@ from nanonet_edge.machine import Conditions, Machine
 from nanonet_edge.manifest import Record, Sha256
 from nanonet_edge.variants import Format, Precision
 
-RESULTS_SCHEMA_VERSION = 1
+RESULTS_SCHEMA_VERSION: Final = 1
 BENCH_NAME = "bench.json"
 
 #: measured: ran on that device; emulated: its binaries under an emulator; predicted: from a
