@@ -6,13 +6,14 @@ NanoNet needs, so that JetPack 4's TensorRT 8.2 reads the file as well as today'
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nanonet_edge.contract import Layout
+from nanonet_edge.export.quantization import Quantization, boundary, quantize_weights
 from nanonet_edge.extras import require
 from nanonet_edge.graph import Graph, Node
 
@@ -32,10 +33,17 @@ class OnnxWriter:
         layout: of the input; "nhwc" puts one Transpose at the entry, "nchw" none.
         input_dtype: "float32", or "uint8" for raw pixels (cast at the entry).
         half: store weights and compute in float16; input and output stay float32.
+        plan: how each tensor is stored; with one, the model is int8 in QDQ form.
     """
 
     def __init__(
-        self, graph: Graph, *, layout: Layout = "nhwc", input_dtype: str = "float32", half: bool = False
+        self,
+        graph: Graph,
+        *,
+        layout: Layout = "nhwc",
+        input_dtype: str = "float32",
+        half: bool = False,
+        plan: Mapping[str, Quantization] | None = None,
     ) -> None:
         self._onnx = require("onnx")
         self._helper: Any = require("onnx.helper")
@@ -46,6 +54,8 @@ class OnnxWriter:
         self._float = np.dtype(np.float16 if half else np.float32)
         self._nodes: list[Any] = []
         self._initializers: dict[str, Any] = {}
+        self._plan = plan or {}
+        self._values: dict[str, str] = {}
 
     def build(self) -> onnx.ModelProto:
         """The checked model, with the shape of every tensor written into it."""
@@ -56,6 +66,7 @@ class OnnxWriter:
         self._entry(graph.input.name)
         for node in graph.nodes[1:]:
             _EMITTERS[node.op](self, node)
+            self._store(node.name)
         output = self._exit(graph.output)
         proto = helper.make_graph(
             self._nodes, "nanonet", inputs, [output], list(self._initializers.values())
@@ -68,35 +79,70 @@ class OnnxWriter:
         return self._onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
 
     def _entry(self, name: str) -> None:
-        steps: list[tuple[str, dict[str, Any]]] = []
-        if self._layout == "nhwc":
-            steps.append(("Transpose", {"perm": (0, 3, 1, 2)}))
-        if self._input_dtype != self._float:
-            steps.append(("Cast", {"to": self._type(self._float)}))
-        if not steps:
-            steps.append(("Identity", {}))
         source = INPUT_NAME
-        for index, (op, attributes) in enumerate(steps):
-            target = name if index == len(steps) - 1 else f"{name}_{op.lower()}"
-            self.add(op, [source], target, **attributes)
-            source = target
+        if self._layout == "nhwc":
+            self.add("Transpose", [source], f"{name}_nchw", perm=(0, 3, 1, 2))
+            source = f"{name}_nchw"
+        if self._input_dtype.kind in "iu" and self._plan:
+            self._values[name] = self._dequantize(source, boundary(self._plan[name], self._input_dtype.name))
+            return
+        if self._input_dtype != self._float:
+            self.add("Cast", [source], f"{name}_cast", to=self._type(self._float))
+            source = f"{name}_cast"
+        self.add("Identity", [source], name)
+        self._store(name)
+
+    def _store(self, name: str) -> None:
+        """Quantize a tensor that was just computed, where the plan says so."""
+        quantization = self._plan.get(name)
+        self._values[name] = name
+        if quantization is None:
+            return
+        parameters = self._parameters(f"{name}_scale", quantization)
+        self.add("QuantizeLinear", [name, *parameters], f"{name}_quantized")
+        self._values[name] = self._dequantize(f"{name}_quantized", quantization)
+
+    def _dequantize(self, source: str, quantization: Quantization) -> str:
+        target = f"{source}_real"
+        self.add("DequantizeLinear", [source, *self._parameters(f"{source}_scale", quantization)], target)
+        return target
+
+    def _parameters(self, name: str, quantization: Quantization) -> list[str]:
+        zero_point = np.array(quantization.zero_point, quantization.dtype)
+        return [
+            self.exact_constant(name, np.array(quantization.scale, np.float32)),
+            self.exact_constant(f"{name}_zero", zero_point),
+        ]
+
+    def read(self, node: Node) -> list[str]:
+        """The ONNX names of a node's inputs."""
+        return [self._values[name] for name in node.inputs]
 
     def _exit(self, name: str) -> Any:
         """Give the output its public name and dtype."""
         last = self._nodes[-1]
         height, width, classes = self._shapes[name]
         dtype = np.dtype(np.uint8) if last.op_type == "Cast" else np.dtype(np.float32)
+        if self._plan and self._input_dtype.kind in "iu" and dtype == np.float32:
+            outer = boundary(self._plan[name], self._input_dtype.name)
+            stored = self.add("QuantizeLinear", [name, *self._parameters(f"{name}_scale", outer)], f"{name}_stored")
+            # The quantized form is the output; the trip back to real values is not needed.
+            del self._nodes[-3:-1]
+            return self._helper.make_tensor_value_info(
+                stored, self._type(self._input_dtype), (1, classes, height, width)
+            )
+        name = self._values[name]
         if dtype == np.float32 and self._float != dtype:
-            self.add("Cast", [name], f"{name}_float32", to=self._type(dtype))
-            name = f"{name}_float32"
+            name = self.add("Cast", [name], f"{name}_float32", to=self._type(dtype))
         return self._helper.make_tensor_value_info(name, self._type(dtype), (1, classes, height, width))
 
     def _type(self, dtype: npt.DTypeLike) -> int:
         return int(self._helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
-    def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> None:
-        """Append one ONNX node."""
+    def add(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """Append one ONNX node and return the name of its output."""
         self._nodes.append(self._helper.make_node(op, inputs, [output], name=output, **attributes))
+        return output
 
     def constant(self, name: str, array: npt.NDArray[Any]) -> str:
         """Add an initializer (once) and return its name; floating point takes the model's dtype."""
@@ -114,11 +160,18 @@ class OnnxWriter:
 
     def activated(self, node: Node, op: str, inputs: list[str], **attributes: Any) -> None:
         """Append `op` and then the node's fused activation."""
-        if node.activation == "none":
+        if node.activation == "none" or self._saturates(node):
             self.add(op, inputs, node.name, **attributes)
             return
         self.add(op, inputs, f"{node.name}_linear", **attributes)
         self.activate(node.activation, f"{node.name}_linear", node.name)
+
+    def _saturates(self, node: Node) -> bool:
+        """Whether quantizing the output clips it just as the fused activation does."""
+        quantization = self._plan.get(node.name)
+        if quantization is None or quantization.zero_point != np.iinfo(quantization.dtype).min:
+            return False
+        return node.activation == "relu" or quantization.scale * 255 <= 6 * (1 + 1e-6)
 
     def activate(self, activation: str, source: str, target: str) -> None:
         """Append a ReLU or a ReLU6."""
@@ -135,9 +188,7 @@ class OnnxWriter:
         if node.op == "depthwise_conv2d":
             groups = kernel.shape[2]
             kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
-        inputs = [node.inputs[0], self.constant(f"{node.name}_kernel", kernel.transpose(3, 2, 0, 1))]
-        if "bias" in node.weights:
-            inputs.append(self.constant(f"{node.name}_bias", node.weights["bias"]))
+        inputs = [*self.read(node), *(self._quantized_weights(node, groups) if self._plan else self._weights(node, kernel))]
         self.activated(
             node,
             "Conv",
@@ -148,12 +199,36 @@ class OnnxWriter:
             group=groups,
         )
 
+    def _weights(self, node: Node, kernel: npt.NDArray[np.float32]) -> list[str]:
+        names = [self.constant(f"{node.name}_kernel", kernel.transpose(3, 2, 0, 1))]
+        if "bias" in node.weights:
+            names.append(self.constant(f"{node.name}_bias", node.weights["bias"]))
+        return names
+
+    def _quantized_weights(self, node: Node, groups: int) -> list[str]:
+        """Integer kernel and bias, each with the DequantizeLinear that engines fuse away."""
+        scale = self._plan[node.inputs[0]].scale
+        weights = quantize_weights(node, scale)
+        kernel = weights.kernel if groups == 1 else weights.kernel.reshape(*weights.kernel.shape[:2], 1, -1)
+        return [
+            self._constant_real(f"{node.name}_kernel", kernel.transpose(3, 2, 0, 1), weights.scales),
+            self._constant_real(f"{node.name}_bias", weights.bias.astype(np.int32), np.float32(scale) * weights.scales),
+        ]
+
+    def _constant_real(self, name: str, stored: npt.NDArray[Any], scales: npt.NDArray[np.float32]) -> str:
+        inputs = [
+            self.exact_constant(name, np.ascontiguousarray(stored)),
+            self.exact_constant(f"{name}_scale", scales),
+            self.exact_constant(f"{name}_zero", np.zeros(len(scales), stored.dtype)),
+        ]
+        return self.add("DequantizeLinear", inputs, f"{name}_real", axis=0)
+
     def upsample(self, node: Node) -> None:
         """Append a Resize by two."""
         scales = self.exact_constant("scales_2", np.array([1, 1, 2, 2], np.float32))
         self.add(
             "Resize",
-            [node.inputs[0], "", scales],
+            [*self.read(node), "", scales],
             node.name,
             mode="linear",
             coordinate_transformation_mode="half_pixel",
@@ -162,12 +237,12 @@ class OnnxWriter:
     def edge_pad(self, node: Node) -> None:
         """Append a Pad that repeats the border."""
         pads = self.exact_constant("edge_pads", np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64))
-        self.add("Pad", [node.inputs[0], pads], node.name, mode="edge")
+        self.add("Pad", [*self.read(node), pads], node.name, mode="edge")
 
     def mask(self, node: Node) -> None:
         """Append a comparison with zero, or an arg-max, and a Cast to uint8."""
-        source = node.inputs[0]
-        if self._shapes[source][-1] == 1:
+        (source,) = self.read(node)
+        if self._shapes[node.inputs[0]][-1] == 1:
             zero = self.constant("zero", np.array(0, np.float32))
             self.add("Greater", [source, zero], f"{node.name}_labels")
         else:
@@ -183,19 +258,19 @@ def _pads(node: Node, kernel: int, size: int) -> tuple[int, int, int, int]:
     return (before, before, total - before, total - before)
 
 
-def _plain(op: str, **attributes: Any) -> Callable[[OnnxWriter, Node], None]:
-    return lambda writer, node: writer.add(op, list(node.inputs), node.name, **attributes)
+def _plain(op: str, **attributes: Any) -> Callable[[OnnxWriter, Node], object]:
+    return lambda writer, node: writer.add(op, writer.read(node), node.name, **attributes)
 
 
-_EMITTERS: dict[str, Callable[[OnnxWriter, Node], None]] = {
+_EMITTERS: dict[str, Callable[[OnnxWriter, Node], object]] = {
     "conv2d": OnnxWriter.convolution,
     "depthwise_conv2d": OnnxWriter.convolution,
     "upsample_bilinear": OnnxWriter.upsample,
     "edge_pad": OnnxWriter.edge_pad,
     "mask": OnnxWriter.mask,
-    "add": lambda writer, node: writer.activated(node, "Add", list(node.inputs)),
-    "relu": lambda writer, node: writer.activate("relu", node.inputs[0], node.name),
-    "relu6": lambda writer, node: writer.activate("relu6", node.inputs[0], node.name),
+    "add": lambda writer, node: writer.activated(node, "Add", writer.read(node)),
+    "relu": lambda writer, node: writer.activate("relu", writer.read(node)[0], node.name),
+    "relu6": lambda writer, node: writer.activate("relu6", writer.read(node)[0], node.name),
     "sigmoid": _plain("Sigmoid"),
     "softmax": _plain("Softmax", axis=1),
     "multiply": _plain("Mul"),
@@ -206,11 +281,16 @@ _EMITTERS: dict[str, Callable[[OnnxWriter, Node], None]] = {
 
 
 def build_onnx(
-    graph: Graph, *, layout: Layout = "nhwc", input_dtype: str = "float32", half: bool = False
+    graph: Graph,
+    *,
+    layout: Layout = "nhwc",
+    input_dtype: str = "float32",
+    half: bool = False,
+    plan: Mapping[str, Quantization] | None = None,
 ) -> onnx.ModelProto:
     """The ONNX model of a rewritten graph; see `OnnxWriter`.
 
     Raises:
         MissingExtraError: onnx is not installed.
     """
-    return OnnxWriter(graph, layout=layout, input_dtype=input_dtype, half=half).build()
+    return OnnxWriter(graph, layout=layout, input_dtype=input_dtype, half=half, plan=plan).build()

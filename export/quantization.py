@@ -111,7 +111,12 @@ def _from_range(low: float, high: float, dtype: str, floor: float) -> Quantizati
 
 
 def kernel_scales(node: Node) -> npt.NDArray[np.float64]:
-    """Scale of each output channel's weights, (channels,) float64."""
+    """Scale of each output channel's weights, (channels,) float64.
+
+    A node that was rounded already says its own in the attribute `kernel_scales`.
+    """
+    if "kernel_scales" in node.attributes:
+        return np.asarray(node.attributes["kernel_scales"], np.float64)
     flat = _per_channel(node)
     peak = np.abs(flat).max(axis=0).astype(np.float64)
     # An all-zero channel may have any scale; take an ordinary one.
@@ -135,3 +140,22 @@ def quantize_weights(node: Node, input_scale: float | None = None) -> QuantizedW
     kernel = np.clip(flat, -_WEIGHT_LIMIT, _WEIGHT_LIMIT).astype(np.int8).reshape(node.weights["kernel"].shape)
     bias = np.zeros(len(scales)) if input_scale is None else np.rint(node.bias / (input_scale * scales))
     return QuantizedWeights(kernel, scales.astype(np.float32), bias.astype(np.int64))
+
+
+def as_uint8(plan: Mapping[str, Quantization]) -> dict[str, Quantization]:
+    """The same 8-bit plan with unsigned storage: every real value keeps its meaning."""
+    return {name: boundary(quantization, "uint8") for name, quantization in plan.items()}
+
+
+def boundary(inner: Quantization, dtype: str) -> Quantization:
+    """How a tensor stored as `inner` inside a model is stored in `dtype` outside.
+
+    Between int8 and uint8 only the zero point moves, so no value is rounded; from 16 bits to 8
+    the span stays.
+    """
+    if inner.dtype == dtype:
+        return inner
+    if inner.dtype in ("int8", "uint8"):
+        shift = 128 if dtype == "uint8" else -128
+        return Quantization(inner.scale, inner.zero_point + shift, dtype)
+    return Quantization(inner.scale * 32767 / 255, 0 if dtype == "uint8" else -128, dtype)

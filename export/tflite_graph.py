@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nanonet_edge.export.quantization import Quantization, quantize_weights
+from nanonet_edge.export.quantization import Quantization, boundary, quantize_weights
 from nanonet_edge.export.tflite_flatbuffer import FlatbufferWriter
 from nanonet_edge.graph import Graph, GraphError, Node
 from nanonet_edge.variants import Precision
@@ -87,7 +87,7 @@ class TfliteWriter:
         if self._input_dtype == self._dtype:
             self._tensors[name] = self._activation(name, public=INPUT_NAME)
             return self._tensors[name]
-        outer = boundary(inner, self._input_dtype) if inner else None
+        outer = boundary(inner, self._input_dtype) if inner and self._input_dtype != _FLOAT else None
         shape = (1, *self._shapes[name])
         entry = self._file.tensor(INPUT_NAME, shape, self._input_dtype, **_scales(outer))
         self._tensors[name] = self._activation(name)
@@ -106,7 +106,7 @@ class TfliteWriter:
         inner = self._plan.get(name)
         if inner is None or self._input_dtype == self._dtype:
             return self._tensors[name]
-        outer = boundary(inner, self._input_dtype)
+        outer = boundary(inner, self._input_dtype) if self._input_dtype != _FLOAT else None
         shape = (1, *self._shapes[name])
         public = self._file.tensor(f"{name}_{self._input_dtype}", shape, self._input_dtype, **_scales(outer))
         self._requantize(self._tensors[name], self._dtype, public, self._input_dtype)
@@ -238,20 +238,6 @@ class TfliteWriter:
         self._file.operator(
             "CAST", 1, [labels], self._tensors[node.name], "CastOptions", inDataType=found, outDataType=types.UINT8
         )
-
-
-def boundary(inner: Quantization, dtype: str) -> Quantization | None:
-    """How a tensor stored as `inner` inside is stored outside in `dtype`; None for float32.
-
-    Between int8 and uint8 only the zero point moves, so no value is rounded; between 16 and 8
-    bits the span stays.
-    """
-    if dtype == _FLOAT:
-        return None
-    if inner.dtype == _INT8:
-        return Quantization(inner.scale, inner.zero_point + (128 if dtype == "uint8" else 0), dtype)
-    span = inner.scale * 32767
-    return Quantization(span / 255, 0 if dtype == "uint8" else -128, dtype)
 
 
 def _scales(quantization: Quantization | None) -> dict[str, Any]:

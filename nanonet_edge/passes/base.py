@@ -38,10 +38,10 @@ class Pass(ABC):
         self._check(graph, self.without, "needs a graph without")
         nodes = {node.name: node for node in graph}
         changes = self._rewrite(graph, nodes)
-        output = graph.output
+        output = self._output(graph)
         result = rebuild(nodes.values(), output) if changes else graph
         self._check(result, self.removes, "left")
-        before, after = graph.shapes()[output], result.shapes()[output]
+        before, after = graph.shapes()[graph.output], result.shapes()[result.output]
         if before != after:
             raise GraphError(f"pass {self.name}: the output's shape {before} became {after}")
         return PassResult(result, changes)
@@ -53,6 +53,10 @@ class Pass(ABC):
         The node that ends a rewritten pattern keeps its name, so that its readers need no
         change; nodes that nothing reads any more are dropped afterwards.
         """
+
+    def _output(self, graph: Graph) -> str:
+        """The name of the output after the rewrite."""
+        return graph.output
 
     def _check(self, graph: Graph, ops: frozenset[str], verb: str) -> None:
         if found := ops & set(graph.ops()):

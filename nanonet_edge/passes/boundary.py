@@ -69,9 +69,10 @@ class SetHead(Pass):
             return 0
         if last.op not in ("sigmoid", "softmax"):
             raise GraphError(f"pass {self.name}: the output is a {last.op}, not a sigmoid or softmax")
-        if self.head is Head.MASK:
-            nodes[last.name] = Node(last.name, "mask", last.inputs)
-        else:
-            # The output keeps its name; the convolution before it takes that name.
-            nodes[last.name] = graph[last.inputs[0]].but(name=last.name)
+        nodes["mask"] = Node("mask", "mask", last.inputs)
         return 1
+
+    def _output(self, graph: Graph) -> str:
+        if self.head is Head.MASK:
+            return "mask"
+        return graph[graph.output].inputs[0] if self.head is Head.LOGIT else graph.output
