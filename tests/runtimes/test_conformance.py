@@ -293,15 +293,14 @@ IN_PROCESS = [case for case in CASES if not case.spec.startswith("tflite-runtime
 @pytest.mark.parametrize("case", IN_PROCESS, indirect=True, ids=lambda case: f"{case.spec}-{case.artifact}")
 def test_many_loads_do_not_pile_up(case: Case, artifact: Artifact) -> None:
     x = tensor(artifact)
-
-    def load_often(times: int) -> int:
-        for _ in range(times):
+    resident = [_resident_bytes()]
+    for _ in range(5):
+        for _ in range(8):
             with open_runtime(artifact, case.spec) as runtime:
                 runtime.invoke(x)
-        return _resident_bytes()
-
-    before = load_often(5)
-    assert load_often(20) - before < 20 * 100_000
+        resident.append(_resident_bytes())
+    # Allocators settle in jumps, at any time; only a leak grows with every batch.
+    assert np.diff(resident).min() < 8 * x.nbytes / 4
 
 
 def _resident_bytes() -> int:
