@@ -164,6 +164,8 @@ def _cells(row: AgreementRow, figures: int, with_masks: bool) -> list[str]:
             part.dsc for part in (row.accuracy.artifact, row.accuracy.reference, row.accuracy.difference)
         )
         cells.append(f"{ours.mean:.4f} ({theirs.mean:.4f})")
-        cells.append(f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]")
+        # Adding 0.0 turns a rounded -0.0 into 0.0.
+        mean, low, high = (round(value, 4) + 0.0 for value in (gap.mean, gap.low, gap.high))
+        cells.append(f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]")
     cells.append("pass" if row.passed else "FAIL")
     return [escape(cell) for cell in cells]
