@@ -95,14 +95,17 @@ def _require(path: Path, command: str) -> None:
 def _agreement(artifact: str, row: BenchRow | None, verify: VerifyResult) -> AgreementRow | None:
     """What was verified of an artifact on the very runtime that was benched.
 
-    The spec may differ where it comes to the same: same engine, delegate and arithmetic.
+    The spec may differ where it comes to the same: same engine, delegate and arithmetic. Of an
+    artifact that was not benched, what was verified first.
     """
-    if row is None or row.measurement is None:
-        return None
     candidates = [one for one in verify.artifacts if one.artifact == artifact and one.runtime is not None]
+    if row is None:
+        return candidates[0] if candidates else None
     for one in candidates:
         if one.spec == row.spec:
             return one
+    if row.measurement is None:
+        return None
     ran = row.measurement.runtime
     for one in candidates:
         found = one.runtime
@@ -125,7 +128,7 @@ def _unverified(artifact: str, row: BenchRow | None, verify: VerifyResult) -> st
     if not rows or spec is None:
         return "not verified: run nanonet-edge verify"
     found = ", ".join(one.spec for one in rows)
-    return f"verified on {found} only: run nanonet-edge verify --runtime {spec}"
+    return f"verified on {found} only: add --runtime {spec} to nanonet-edge verify"
 
 
 def _candidate(

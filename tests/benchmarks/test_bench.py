@@ -63,7 +63,9 @@ def test_every_artifact_is_measured_in_a_process_of_its_own(bundle: Bundle) -> N
 
 def test_openvino_is_measured_in_true_fp32_too_if_it_computes_in_bfloat16(bundle: Bundle) -> None:
     result = bench(bundle, QUICK, artifacts=[OPENVINO])
-    computed = {row.spec: row.measurement.runtime.computed_precision for row in result.rows if row.measurement}
+    computed = {
+        row.spec: row.measurement.runtime.computed_precision for row in result.rows if row.measurement
+    }
     if computed["openvino"] == "bf16":
         assert computed["openvino:f32"] == "fp32"
     else:

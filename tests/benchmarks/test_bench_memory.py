@@ -20,7 +20,9 @@ print(memory_above(baseline).model_dump_json())
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the high-water mark is reset on Linux only")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the high-water mark is reset on Linux only"
+)
 @pytest.mark.parametrize("before", [0, 256])
 def test_peak_of_the_engine_is_seen_whatever_was_used_before(before: int) -> None:
     code = FRESH_PROCESS.format(before=before, engine=96)

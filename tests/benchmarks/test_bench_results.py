@@ -53,7 +53,9 @@ def test_damaged_result_is_refused_by_name(case: str, result: BenchResult, tmp_p
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "expected JSON"), ("[]", "expected schema_version 1, found 'list'")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "expected JSON"), ("[]", "expected schema_version 1, found 'list'")]
+)
 def test_text_that_is_no_result_is_refused(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     path.write_text(text)

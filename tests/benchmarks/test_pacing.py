@@ -48,7 +48,9 @@ def test_frames_in_time_miss_nothing() -> None:
 
 def test_one_slow_frame_delays_the_ones_behind_it() -> None:
     world = World(*[10.0] * 4, 100.0, *[10.0] * 5)
-    trace = run_paced(world.work, fps=25, seconds=0.4, clock=world.clock, sleep=world.sleep, probe=lambda: COOL)
+    trace = run_paced(
+        world.work, fps=25, seconds=0.4, clock=world.clock, sleep=world.sleep, probe=lambda: COOL
+    )
     # Frame 4 takes 100 ms; 5 waits 60 and 6 waits 30 before their own 10; 7 is back in time.
     expected = [10, 10, 10, 10, 100, 70, 40, 10, 10, 10]
     assert [round(value / MS) for value in trace.latencies] == expected
@@ -67,7 +69,9 @@ def test_hopelessly_slow_engine_misses_all_and_lags_ever_more() -> None:
 @given(cost=st.floats(0.1, 200.0), fps=st.floats(1.0, 200.0), seconds=st.floats(0.1, 5.0))
 def test_a_constant_cost_misses_all_or_nothing(cost: float, fps: float, seconds: float) -> None:
     world = World(cost)
-    trace = run_paced(world.work, fps=fps, seconds=seconds, clock=world.clock, sleep=world.sleep, probe=lambda: COOL)
+    trace = run_paced(
+        world.work, fps=fps, seconds=seconds, clock=world.clock, sleep=world.sleep, probe=lambda: COOL
+    )
     pacing = judge_pacing(trace, fps)
     assert pacing.frames == max(1, int(seconds * fps))
     period = 1000.0 / fps
@@ -104,7 +108,9 @@ def test_buckets_hold_their_own_frames_and_conditions() -> None:
 def test_a_stub_of_a_bucket_is_shown_but_not_judged() -> None:
     # 2.2 buckets: the last 20 frames are ten times slower, which is too short to call a drift.
     world = World(*[1.0] * 2000, *[10.0] * 20)
-    trace = run_back_to_back(world.work, seconds=2.2, bucket_seconds=1.0, clock=world.clock, probe=lambda: COOL)
+    trace = run_back_to_back(
+        world.work, seconds=2.2, bucket_seconds=1.0, clock=world.clock, probe=lambda: COOL
+    )
     sustained = judge_sustained(trace, minutes=2.2 / 60, fps=None, bucket_seconds=1.0)
     assert len(sustained.buckets) == 3
     assert sustained.drift.verdict == "steady"
@@ -115,7 +121,8 @@ def _bucket(generator: np.random.Generator, median_ms: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("last_ms", "verdict"), [(10.0, "steady"), (10.1, "steady"), (13.0, "slower"), (30.0, "slower"), (8.0, "faster")]
+    ("last_ms", "verdict"),
+    [(10.0, "steady"), (10.1, "steady"), (13.0, "slower"), (30.0, "slower"), (8.0, "faster")],
 )
 def test_drift_verdict(last_ms: float, verdict: str) -> None:
     generator = np.random.default_rng(0)

@@ -83,7 +83,9 @@ def _rounds(generator: np.random.Generator, median_ns: float, count: int) -> lis
 def test_exact_multiple_gives_exact_ratio(factor: float, seed: int) -> None:
     base = [[float(value) for value in samples] for samples in _rounds(np.random.default_rng(seed), 1e7, 8)]
     scaled = [[value * factor for value in samples] for samples in base]
-    ratio = ratio_of_medians([np.asarray(samples) for samples in scaled], [np.asarray(samples) for samples in base])
+    ratio = ratio_of_medians(
+        [np.asarray(samples) for samples in scaled], [np.asarray(samples) for samples in base]
+    )
     assert ratio.value == pytest.approx(factor)
     # Paired rounds: what slows both cancels, but for resampled medians of even counts.
     assert ratio.low == pytest.approx(factor)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import nanonet_edge.export
+from nanonet_edge.bundle import Bundle
+from nanonet_edge.cli.main import app
+from nanonet_edge.manifest import MANIFEST_NAME, Manifest
+from nanonet_edge.results import BenchResult, load_result
+from nanonet_edge.variants import Precision
+from tests.tiny_bundle import make_tiny_bundle
+
+ONNX = "tiny.fp32.onnx"
+QUICK = ("--min-seconds", "0.02", "--min-count", "5")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return make_tiny_bundle(tmp_path / "tiny")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["bench", *map(str, arguments)])
+
+
+def straighten(root: Path) -> None:
+    """Say in the manifest that the graphs were not rewritten."""
+    path = root / MANIFEST_NAME
+    manifest = Manifest.model_validate_json(path.read_text())
+    artifacts = tuple(
+        record.model_copy(update={"graph": "straight", "name": f"straight.{record.name}"})
+        for record in manifest.artifacts
+    )
+    path.write_text(manifest.model_copy(update={"artifacts": artifacts}).to_json())
+
+
+def test_table_on_stdout_and_samples_beside_the_bundle(bundle: Path) -> None:
+    before = sorted(path.name for path in bundle.iterdir())
+    done = run(bundle, *QUICK, "--artifact", ONNX)
+    assert done.exit_code == 0, done.output
+    for word in (ONNX, "onnxruntime", "measured", "fp32", "invoke p50", "frame p50", "FPS", "640x480"):
+        assert word in done.stdout
+    path = bundle.with_name("tiny.results") / "bench.json"
+    assert str(path) in done.stderr.replace("\n", "")
+    assert load_result(path, BenchResult).rows[0].artifact == ONNX
+    assert sorted(found.name for found in bundle.iterdir()) == before
+    Bundle.open(bundle)
+
+
+def test_json_is_the_result_and_output_chooses_the_file(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere" / "b.json"
+    done = run(bundle, *QUICK, "--artifact", ONNX, "--runtime", "onnxruntime", "--json", "--output", path)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == json.loads(path.read_text())
+    assert not bundle.with_name("tiny.results").exists()
+
+
+def test_paced_and_sustained_get_tables_of_their_own(bundle: Path) -> None:
+    done = run(bundle, *QUICK, "--artifact", ONNX, "--fps", "100", "--sustained", "0.005")
+    assert done.exit_code == 0, done.output
+    for word in ("100 FPS", "worst lateness", "minute", "shorter than two buckets"):
+        assert word in done.stdout
+
+
+def test_artifact_that_fails_is_named_the_rest_is_printed_and_the_exit_code_tells(bundle: Path) -> None:
+    manifest = Manifest.model_validate_json((bundle / MANIFEST_NAME).read_text())
+    wrong = manifest.artifacts[1].input.model_copy(update={"name": "x", "shape": (1, 32, 32, 3)})
+    artifacts = (manifest.artifacts[0], manifest.artifacts[1].model_copy(update={"input": wrong}))
+    (bundle / MANIFEST_NAME).write_text(manifest.model_copy(update={"artifacts": artifacts}).to_json())
+    done = run(bundle, *QUICK)
+    assert done.exit_code == 3
+    assert ONNX in done.stdout
+    assert "failed: tiny.fp16.onnx on onnxruntime" in done.stderr
+
+
+def test_against_straight_exports_the_straight_graph(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = SimpleNamespace()
+
+    def export_straight(source: Bundle, output: Path, *, formats: object, precisions: object) -> Bundle:
+        asked.source, asked.output, asked.formats, asked.precisions = source, output, formats, precisions
+        make_tiny_bundle(output)
+        straighten(output)
+        return Bundle.open(output)
+
+    monkeypatch.setattr(nanonet_edge.export, "export_straight", export_straight, raising=False)
+    done = run(bundle, *QUICK, "--artifact", ONNX, "--against", "straight")
+    assert done.exit_code == 0, done.output
+    assert asked.output == bundle.with_name("tiny.results") / "straight"
+    assert (asked.formats, asked.precisions) == (("onnx",), (Precision.FP32,))
+    for word in ("speed-up", "95 % interval", "noise floor"):
+        assert word in done.stdout
+    (duel,) = load_result(bundle.with_name("tiny.results") / "bench.json", BenchResult).duels
+    assert (duel.contender, duel.baseline) == (ONNX, f"straight.{ONNX}")
+
+
+REFUSED = {
+    "another device": (["--device", "raspberry-pi-5"], 2, "only cpu"),
+    "another baseline": (["--against", "curved"], 2, "expected straight"),
+    "no frames": (["--fps", "0"], 2, "--fps: expected a positive number"),
+    "no minutes": (["--sustained", "-1"], 2, "--sustained: expected a positive number"),
+    "unknown runtime": (["--runtime", "banana"], 2, "runtime 'banana' is unknown"),
+    "unknown artifact": (["--artifact", "banana"], 3, "expected an artifact named 'banana'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_wrong_use_is_refused_in_one_line(case: str, bundle: Path) -> None:
+    arguments, code, message = REFUSED[case]
+    done = run(bundle, *arguments)
+    assert done.exit_code == code
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert not bundle.with_name("tiny.results").exists()
+
+
+def test_absent_bundle_is_bad_input(tmp_path: Path) -> None:
+    done = run(tmp_path / "none")
+    assert done.exit_code == 3
+    assert "expected a bundle folder" in done.stderr
