@@ -174,7 +174,7 @@ def test_worker_with_an_internal_error_tells_its_last_words(tmp_path: Path) -> N
     with Worker(request) as worker:
         worker._process.stdin.write("no request\n")  # type: ignore[union-attr]
         worker._process.stdin.flush()  # type: ignore[union-attr]
-        with pytest.raises(RuntimeFailure, match="ended with code 1: .+"):
+        with pytest.raises(RuntimeFailure, match=r"ended with code 1: .+"):
             worker.round(RoundRequest(min_seconds=0.0, min_count=1))
 
 
@@ -189,7 +189,8 @@ def test_what_engines_print_does_not_mix_with_answers(bundle: Bundle) -> None:
         "worker.open_runtime = loud\n"
         "worker.main()\n"
     )
-    requests = f"{_request(bundle).model_dump_json()}\n{RoundRequest(min_seconds=0.0, min_count=3).model_dump_json()}\n"
+    asked = (_request(bundle), RoundRequest(min_seconds=0.0, min_count=3))
+    requests = "".join(f"{request.model_dump_json()}\n" for request in asked)
     done = subprocess.run(
         [sys.executable, "-c", code], input=requests, capture_output=True, text=True, check=True
     )

@@ -192,7 +192,9 @@ def test_reasons_name_the_winner_the_figures_and_the_misses() -> None:
     assert decision.recommended == found[0]
     assert _reasons(decision) == {
         "fast": "",
-        "worse": "dominated by fast on x: faster by 5.00 ms (2.00x), better in Dice by 0.0050, smaller by 100 KiB",
+        "worse": (
+            "dominated by fast on x: faster by 5.00 ms (2.00x), better in Dice by 0.0050, smaller by 100 KiB"
+        ),
         "precise": (
             "behind fast on x: faster by 3.00 ms (1.60x), smaller by 200 KiB "
             "(but this one is better in Dice by 0.0100)"
@@ -233,5 +235,5 @@ def test_missing_memory_fails_a_memory_constraint_only() -> None:
     ],
 )
 def test_impossible_constraints_are_refused(limits: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="--(min-dice|max-p90-ms|max-mib|max-memory-mib): expected"):
+    with pytest.raises(UsageError, match=r"--(min-dice|max-p90-ms|max-mib|max-memory-mib): expected"):
         Constraints(**limits)
