@@ -1,0 +1,8 @@
+"""From a checkpoint to files that an engine opens."""
+
+from __future__ import annotations
+
+from nanonet_edge.export.exporter import ExportOptions, export_bundle, export_straight
+from nanonet_edge.export.writers import Boundary
+
+__all__ = ["Boundary", "ExportOptions", "export_bundle", "export_straight"]

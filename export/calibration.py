@@ -1,128 +1,160 @@
-"""Ranges of every tensor of a graph over a set of frames.
-
-The fp32 graph runs in onnxruntime with all its tensors as outputs; statistics are kept, values
-are not, so memory does not grow with the number of frames.
-"""
+"""Calibration: rounded weights and activation ranges from a set of frames, or from a recording."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
+from nanonet_edge import atomic
+from nanonet_edge.contract import InputContract, preprocess
 from nanonet_edge.errors import CalibrationError
-from nanonet_edge.export.onnx_graph import INPUT_NAME, build_onnx
-from nanonet_edge.export.quantization import Ranges
-from nanonet_edge.extras import require
-from nanonet_edge.graph import Graph
+from nanonet_edge.export.observe import Observer, Tensor
+from nanonet_edge.export.quantization import Ranges, quantize_weights
+from nanonet_edge.export.ranges import Method, find_ranges
+from nanonet_edge.export.rounding import MomentCollector, round_weights
+from nanonet_edge.graph import CONVOLUTIONS, Graph, Node
+from nanonet_edge.manifest import CalibrationRecord
 
-Method = Literal["min-max", "percentile", "mse"]
-METHODS: tuple[Method, ...] = ("min-max", "percentile", "mse")
-PERCENTILE = 99.99
-_BINS = 2048
-_LEVELS = 255
+Frame = npt.NDArray[np.uint8]
+Progress = Callable[[str, int, int], None]
 
-Tensor = npt.NDArray[np.float32]
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CalibrationFrames:
+    """Frames to calibrate with, read when they are needed and never all at once.
+
+    Attributes:
+        count: how many.
+        read: gives frame `i` as (H, W, 3) uint8 BGR.
+        source, digest, seed, detail: see `CalibrationRecord`.
+    """
+
+    count: int
+    read: Callable[[int], Frame]
+    source: Literal["images", "generated"]
+    digest: str
+    seed: int | None = None
+    detail: str = ""
+
+    def tensors(self, contract: InputContract) -> Iterator[Tensor]:
+        """Each frame as the network takes it, through the code that inference uses."""
+        return (preprocess(self.read(index), contract) for index in range(self.count))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a static precision needs besides the graph.
+
+    Attributes:
+        graph: the rewritten graph with rounded weights; see `round_weights`.
+        ranges: of its tensors.
+        record: where they came from.
+    """
+
+    graph: Graph
+    ranges: Ranges
+    record: CalibrationRecord
 
 
 def calibrate(
-    graph: Graph,
-    tensors: Callable[[], Iterable[Tensor]],
-    method: Method = "min-max",
-    *,
-    on_frame: Callable[[], None] | None = None,
-) -> Ranges:
-    """Ranges of all tensors of `graph`.
-
-    Args:
-        graph: rewritten.
-        tensors: gives a fresh iterator over input tensors, (1, H, W, 3) float32 in [0, 1]; called
-            twice unless the method is "min-max".
-        method: "min-max"; "percentile" (99.99 of the values, both ends); "mse" (the clipping
-            that minimises the squared error of 8-bit rounding).
-        on_frame: called after each frame.
-
-    Returns:
-        (minimum, maximum) for every tensor name.
+    graph: Graph, frames: CalibrationFrames, method: Method = "mse", progress: Progress | None = None
+) -> Calibration:
+    """Round the weights of a rewritten graph and find the ranges of its tensors.
 
     Raises:
-        CalibrationError: there is no frame, or a tensor is not finite.
+        CalibrationError: there are no frames, or a tensor is not finite.
+        MissingExtraError: onnx or onnxruntime is not installed.
     """
-    observe = _Observer(graph)
-    limits: dict[str, tuple[float, float]] = {}
-    for values in observe(tensors(), on_frame):
-        for name, value in values.items():
-            low, high = float(value.min()), float(value.max())
-            if not (np.isfinite(low) and np.isfinite(high)):
-                raise CalibrationError(f"tensor '{name}': expected finite values, found NaN or infinity")
-            if name in limits:
-                low, high = min(low, limits[name][0]), max(high, limits[name][1])
-            limits[name] = (low, high)
-    if not limits:
+    contract = InputContract(name=graph.input.name, shape=(1, graph.size, graph.size, 3))
+    total = frames.count * (2 if method == "min-max" else 3)
+    done = 0
+
+    def tensors() -> Iterator[Tensor]:
+        nonlocal done
+        for tensor in frames.tensors(contract):
+            yield tensor
+            done += 1
+            if progress is not None:
+                progress("calibrate", done, total)
+
+    collector = MomentCollector(graph)
+    for values in Observer(graph)(tensors()):
+        collector.add(values)
+    if not frames.count:
         raise CalibrationError("calibration: expected at least one frame, found none")
-    if method == "min-max":
-        return limits
-    histograms = {name: np.zeros(_BINS, np.int64) for name in limits}
-    for values in observe(tensors(), on_frame):
-        for name, value in values.items():
-            histograms[name] += np.histogram(value, _BINS, limits[name])[0]
-    choose = _percentile if method == "percentile" else _least_squares
-    return {name: choose(histograms[name], *limits[name]) for name in limits}
+    rounded = round_weights(graph, collector.moments())
+    record = CalibrationRecord(
+        source=frames.source,
+        count=frames.count,
+        digest=frames.digest,
+        method=method,
+        seed=frames.seed,
+        detail=frames.detail,
+    )
+    return Calibration(rounded, find_ranges(rounded, tensors, method), record)
 
 
-class _Observer:
-    """Runs the graph and hands out all its tensors, frame by frame."""
-
-    def __init__(self, graph: Graph) -> None:
-        ort: Any = require("onnxruntime")
-        helper: Any = require("onnx.helper")
-        model = build_onnx(graph)
-        known = {output.name for output in model.graph.output}
-        self._names = [node.name for node in graph]
-        float_type = helper.np_dtype_to_tensor_dtype(np.dtype(np.float32))
-        for name in self._names:
-            if name not in known:
-                model.graph.output.append(helper.make_tensor_value_info(name, float_type, None))
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-
-    def __call__(
-        self, tensors: Iterable[Tensor], on_frame: Callable[[], None] | None
-    ) -> Iterator[Mapping[str, Tensor]]:
-        for tensor in tensors:
-            yield dict(zip(self._names, self._session.run(self._names, {INPUT_NAME: tensor}), strict=True))
-            if on_frame is not None:
-                on_frame()
+def save_calibration(calibration: Calibration, path: Path, weights_sha256: str) -> None:
+    """Record a calibration beside weights: integers, scales, biases and ranges; no pixels."""
+    arrays: dict[str, Any] = {}
+    for node in calibration.graph:
+        if node.op in CONVOLUTIONS:
+            weights = quantize_weights(node)
+            arrays[f"{node.name}/kernel"] = weights.kernel
+            arrays[f"{node.name}/scales"] = weights.scales
+            arrays[f"{node.name}/bias"] = node.bias
+    arrays["ranges"] = np.array([calibration.ranges[node.name] for node in calibration.graph], np.float64)
+    header = {
+        "format": _FORMAT,
+        "weights_sha256": weights_sha256,
+        "size": calibration.graph.size,
+        "tensors": [node.name for node in calibration.graph],
+        "record": calibration.record.model_dump(mode="json"),
+    }
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    atomic.write_bytes(path, buffer.getvalue())
 
 
-def _percentile(counts: npt.NDArray[np.int64], low: float, high: float) -> tuple[float, float]:
-    tail = (100 - PERCENTILE) / 100
-    cumulative = np.cumsum(counts) / counts.sum()
-    edges = np.linspace(low, high, _BINS + 1)
-    first = int(np.searchsorted(cumulative, tail))
-    last = int(np.searchsorted(cumulative, 1 - tail))
-    # Zero is where ReLU puts half of all values: it is never clipped away.
-    return min(float(edges[first]), max(low, 0.0)), float(edges[min(last, _BINS - 1) + 1])
+def load_calibration(path: Path, graph: Graph, weights_sha256: str) -> Calibration | None:
+    """Read a recorded calibration, if it was recorded for this very graph.
+
+    Returns:
+        None where the recording is for other weights, another input size or other rewrites.
+
+    Raises:
+        CalibrationError: the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            header = json.loads(bytes(data["header"]))
+            names = [node.name for node in graph]
+            ours = (_FORMAT, weights_sha256, graph.size, names)
+            if (header["format"], header["weights_sha256"], header["size"], header["tensors"]) != ours:
+                return None
+            nodes = [_restore(node, data) if node.op in CONVOLUTIONS else node for node in graph]
+            ranges = dict(zip(names, map(tuple, data["ranges"].tolist()), strict=True))
+            record = CalibrationRecord.model_validate({**header["record"], "source": "recorded"})
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise CalibrationError(f"{path}: expected a recorded calibration, found a damaged file ({error})") from None
+    return Calibration(Graph(tuple(nodes), graph.output), ranges, record)
 
 
-def _least_squares(counts: npt.NDArray[np.int64], low: float, high: float) -> tuple[float, float]:
-    """Shrink both ends in steps and keep the pair with the least squared error."""
-    edges = np.linspace(low, high, _BINS + 1)
-    centres = (edges[:-1] + edges[1:]) / 2
-    best = (np.inf, low, high)
-    for top in np.linspace(0.3, 1.0, 29):
-        for bottom in np.linspace(0.3, 1.0, 15) if low < 0 else (1.0,):
-            a, b = low * bottom if low < 0 else low, high * top if high > 0 else high
-            floor, ceiling = min(a, 0.0), max(b, 0.0)
-            unit = max(ceiling - floor, 1e-12) / _LEVELS
-            clipped = np.clip(centres, floor, ceiling)
-            rounding = unit**2 / 12
-            error = float((counts * ((centres - clipped) ** 2 + rounding)).sum())
-            if error < best[0]:
-                best = (error, a, b)
-    return best[1], best[2]
+def _restore(node: Node, data: Mapping[str, npt.NDArray[Any]]) -> Node:
+    kernel, scales = data[f"{node.name}/kernel"], data[f"{node.name}/scales"].astype(np.float64)
+    if kernel.shape != node.weights["kernel"].shape or kernel.dtype != np.int8:
+        raise ValueError(f"kernel of '{node.name}' has shape {kernel.shape} and dtype {kernel.dtype}")
+    per_channel = scales.reshape(kernel.shape[2:]) if node.op == "depthwise_conv2d" else scales
+    weights = {"kernel": (kernel * per_channel).astype(np.float32), "bias": data[f"{node.name}/bias"]}
+    return node.but(weights=weights, attributes={**node.attributes, "kernel_scales": scales})

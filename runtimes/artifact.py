@@ -180,7 +180,7 @@ def _check_declared(
     source: str, what: str, expected: InputContract | OutputContract, found: Declared
 ) -> None:
     where = f"{source}: {what} '{expected.name}'"
-    if found.shape != expected.shape:
+    if not _fits(found.shape, expected.shape):
         shape = "(" + ", ".join(str(size) for size in found.shape) + ")"
         raise RuntimeFailure(f"{where}: expected shape {expected.shape} by its manifest, found {shape}")
     if found.dtype != np.dtype(expected.dtype).name:
@@ -193,3 +193,10 @@ def _check_declared(
         raise RuntimeFailure(
             f"{where}: expected zero point {expected.zero_point} by its manifest, found {found.zero_point}"
         )
+
+
+def _fits(found: tuple[int | str, ...], expected: tuple[int, ...]) -> bool:
+    """Whether a declared shape admits the expected one; a size that is not fixed admits any."""
+    return len(found) == len(expected) and all(
+        isinstance(size, str) or size == want for size, want in zip(found, expected, strict=True)
+    )

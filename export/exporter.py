@@ -1,0 +1,320 @@
+"""From a checkpoint to a bundle."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+import nanonet_edge
+from nanonet_edge.atomic import replaced_folder, write_text
+from nanonet_edge.bundle import Bundle
+from nanonet_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from nanonet_edge.datasets import list_images
+from nanonet_edge.errors import UnsupportedError
+from nanonet_edge.export.calibration import Calibration, CalibrationFrames, calibrate, load_calibration
+from nanonet_edge.export.precision import SUPPORTED_STRAIGHT, combinations
+from nanonet_edge.export.ranges import Method
+from nanonet_edge.export.sources import calibration_folder, generated_frames
+from nanonet_edge.export.straight import StraightConverter
+from nanonet_edge.export.straight_writer import StraightWriter
+from nanonet_edge.export.writers import ArtifactWriter, Boundary
+from nanonet_edge.extras import OPTIONAL, version_of
+from nanonet_edge.graph import Graph, GraphError
+from nanonet_edge.interpreter import evaluate
+from nanonet_edge.manifest import (
+    MANIFEST_NAME,
+    ArtifactRecord,
+    CalibrationRecord,
+    FileRecord,
+    GoldenRecord,
+    Manifest,
+    WeightsRecord,
+    record_file,
+)
+from nanonet_edge.passes import rewrite
+from nanonet_edge.phantom import generate
+from nanonet_edge.reference import KerasReference
+from nanonet_edge.variants import (
+    DEFAULT_SIZE,
+    SIZE_MULTIPLE,
+    Format,
+    Head,
+    Precision,
+    Topology,
+    check_size,
+    get_variant,
+)
+from nanonet_edge.weights import BundledWeights, bundled_weights
+
+DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.STATIC_WI8_AI8)
+WEIGHTS_NAME = "reference.weights.h5"
+GOLDEN_NAME = "golden.npz"
+GOLDEN_COUNT = 4
+_GOLDEN_SEED = 2021
+#: Probabilities of the rewritten graph may differ so much from the straight one's.
+REWRITE_TOLERANCE = 1e-4
+
+Report = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export; every field has a default that works.
+
+    Attributes:
+        variant: "a", "b" or "c".
+        weights: a checkpoint; None takes the one shipped for variant and topology.
+        topology: None recognises it in `weights`, and means `released` for shipped ones.
+        size: input height and width in pixels, a multiple of 32.
+        formats: empty for all three; named ones must be able to do every precision.
+        precisions: empty for fp32, fp16 and static_wi8_ai8.
+        boundary: head, input dtype, channel order and layout.
+        straight: keep the unrewritten graph, through the stock converters.
+        calibration: a folder of images.
+        verification: a folder of images that will judge the result: none may be calibrated with.
+        samples, seed: how many calibration images are drawn, and how.
+        method: how ranges are chosen from what was seen.
+    """
+
+    variant: str = "c"
+    weights: Path | None = None
+    topology: Topology | None = None
+    size: int = DEFAULT_SIZE
+    formats: tuple[Format, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+    boundary: Boundary = field(default_factory=Boundary)
+    straight: bool = False
+    calibration: Path | None = None
+    verification: Path | None = None
+    samples: int = 128
+    seed: int = 0
+    method: Method = "mse"
+
+
+def export_bundle(
+    options: ExportOptions, output: Path, *, report: Report | None = None, progress: Progress | None = None
+) -> Bundle:
+    """Export a checkpoint to `output`, all or nothing.
+
+    Args:
+        options: what.
+        output: the bundle's folder; an older bundle there is replaced in one step at the end.
+        report: is told in one line what was chosen where nothing was asked for.
+        progress: is called with (stage, done, total).
+
+    Raises:
+        UsageError: options that cannot be met.
+        CheckpointError, DatasetError, CalibrationError: bad input.
+        MissingExtraError: a library is not installed.
+    """
+    say = report or _ignore
+    variant = get_variant(options.variant)
+    check_size(options.size)
+    _refuse_foreign(output)
+    formats = options.formats or tuple(Format)
+    pairs = combinations(
+        formats,
+        options.precisions or DEFAULT_PRECISIONS,
+        explicit=bool(options.formats),
+        straight=options.straight,
+    )
+    if options.straight and options.boundary != Boundary():
+        raise UnsupportedError("--no-rewrite keeps the stock converters' input and output: drop --head, --input, "
+                               "--layout and --channel-order")  # fmt: skip
+    for file_format, precision in pairs:
+        options.boundary.dtype(file_format, precision)
+    shipped = None
+    if options.weights is None:
+        shipped = bundled_weights(variant, options.topology or Topology.RELEASED)
+    checkpoint = load_checkpoint(
+        options.weights or shipped.checkpoint,  # type: ignore[union-attr]
+        variant=variant.name,
+        topology=options.topology,
+        size=options.size,
+    )
+    for file_format in formats:
+        skipped = [str(p) for p in options.precisions if (file_format, p) not in pairs]
+        if skipped:
+            say(f"{file_format}: no {', '.join(skipped)}; other formats have it")
+    export = _Export(options, checkpoint, shipped, say, progress or _ignore_progress)
+    with replaced_folder(output) as root:
+        export.write(root, pairs)
+    return Bundle.open(output)
+
+
+def export_straight(
+    bundle: Bundle, output: Path, formats: Sequence[Format], precisions: Sequence[Precision]
+) -> Bundle:
+    """Export the unrewritten graph of a bundle's own weights, to measure the rewrite against.
+
+    Pairs of format and precision that the stock converters do not have are left out.
+
+    Raises:
+        MissingExtraError: a converter is not installed.
+    """
+    options = ExportOptions(
+        variant=bundle.manifest.variant, weights=bundle.weights_path, size=bundle.manifest.size, straight=True
+    )
+    checkpoint = load_checkpoint(bundle.weights_path, size=bundle.manifest.size)
+    export = _Export(options, checkpoint, None, _ignore, _ignore_progress)
+    pairs = [(f, p) for f in formats for p in precisions if p in SUPPORTED_STRAIGHT[f]]
+    with replaced_folder(output) as root:
+        export.write(root, pairs)
+    return Bundle.open(output)
+
+
+class _Export:
+    def __init__(
+        self,
+        options: ExportOptions,
+        checkpoint: Checkpoint,
+        shipped: BundledWeights | None,
+        say: Report,
+        progress: Progress,
+    ) -> None:
+        self.options, self.checkpoint, self.shipped = options, checkpoint, shipped
+        self.say, self.progress = say, progress
+        self.name = f"nanonet-{checkpoint.variant.name}"
+
+    def write(self, root: Path, pairs: Sequence[tuple[Format, Precision]]) -> None:
+        total = len(pairs) + 2
+        self.progress("export", 0, total)
+        weights = self._weights(root)
+        golden = self._golden(root)
+        self.progress("export", 2, total)
+        writer = self._straight_writer(root, pairs) if self.options.straight else self._writer(root, pairs)
+        artifacts = []
+        for index, pair in enumerate(pairs):
+            artifacts.append(writer.write(*pair))
+            self.progress("export", index + 3, total)
+        manifest = self._manifest(weights, golden, artifacts)
+        write_text(root / MANIFEST_NAME, manifest.to_json())
+
+    def _weights(self, root: Path) -> FileRecord:
+        origin = str(self.checkpoint.path.name)
+        save_checkpoint(self.checkpoint.graph, root / WEIGHTS_NAME, origin)
+        return record_file(root / WEIGHTS_NAME, root)
+
+    def _golden(self, root: Path) -> FileRecord:
+        frames = np.stack([f for f, _ in generate(GOLDEN_COUNT, size=self.options.size, seed=_GOLDEN_SEED)])
+        with KerasReference(self.checkpoint, self.options.size) as reference:
+            probability = reference.probability(frames)
+        np.savez_compressed(root / GOLDEN_NAME, frames=frames, probability=probability)
+        return record_file(root / GOLDEN_NAME, root)
+
+    def _writer(self, root: Path, pairs: Sequence[tuple[Format, Precision]]) -> ArtifactWriter:
+        rewritten = rewrite(self.checkpoint.graph)
+        check_rewrite(self.checkpoint.graph, rewritten.graph)
+        integer = any(p not in (Precision.FP32, Precision.FP16) for _, p in pairs)
+        calibration = self._calibration(rewritten.graph) if integer else None
+        return ArtifactWriter(
+            root, self.name, rewritten.graph, rewritten.applied, calibration, self.options.boundary
+        )
+
+    def _straight_writer(self, root: Path, pairs: Sequence[tuple[Format, Precision]]) -> StraightWriter:
+        frames = self._frames() if any(p.is_static for _, p in pairs) else generated_frames(1)
+        with KerasReference(self.checkpoint, self.options.size) as reference:
+            contract = reference.input
+        converter = StraightConverter(self.checkpoint.graph, lambda: frames.tensors(contract))
+        record = CalibrationRecord(
+            source=frames.source,
+            count=frames.count,
+            digest=frames.digest,
+            method="min-max",
+            seed=frames.seed,
+            detail=frames.detail,
+        )
+        return StraightWriter(root, self.name, self.checkpoint.graph, converter, record)
+
+    def _frames(self) -> CalibrationFrames:
+        options = self.options
+        if options.calibration is None:
+            frames = generated_frames()
+            self.say(f"calibration: {frames.detail}; give --calibration DIR for ranges of your own images")
+            return frames
+        verification = list_images(options.verification) if options.verification else ()
+        frames, warnings = calibration_folder(
+            options.calibration, options.samples, options.seed, verification=verification, progress=self.progress
+        )
+        for finding in warnings:
+            self.say(f"calibration: {finding}")
+        self.say(f"calibration: {frames.detail}, seed {options.seed}")
+        return frames
+
+    def _calibration(self, graph: Graph) -> Calibration:
+        if self.options.calibration is None and self.shipped is not None and self.shipped.calibration.is_file():
+            recorded = load_calibration(self.shipped.calibration, graph, self.checkpoint.sha256)
+            if recorded is not None and recorded.record.method == self.options.method:
+                self.say(f"calibration: recorded with the shipped weights ({recorded.record.detail})")
+                return recorded
+        return calibrate(graph, self._frames(), self.options.method, self.progress)
+
+    def _manifest(
+        self, weights: FileRecord, golden: FileRecord, artifacts: Sequence[ArtifactRecord]
+    ) -> Manifest:
+        checkpoint = self.checkpoint
+        return Manifest(
+            name=self.name,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            variant=checkpoint.variant.name,
+            topology=checkpoint.topology,
+            classes=checkpoint.classes,
+            size=self.options.size,
+            head=self.options.boundary.head,
+            weights=WeightsRecord(
+                file=weights,
+                sha256=checkpoint.sha256,
+                origin="shipped with the package" if self.shipped else checkpoint.path.name,
+                parameters=checkpoint.graph.parameters,
+            ),
+            golden=GoldenRecord(
+                file=golden, count=GOLDEN_COUNT, source=f"generated frames, seed {_GOLDEN_SEED}"
+            ),
+            artifacts=tuple(artifacts),
+            versions=_versions(),
+        )
+
+
+def check_rewrite(straight: Graph, rewritten: Graph) -> None:
+    """Compare the two graphs on one small frame of noise, with NumPy alone.
+
+    Raises:
+        GraphError: they differ by more than `REWRITE_TOLERANCE` in probability.
+    """
+    size = 2 * SIZE_MULTIPLE
+    x = np.random.default_rng(0).random((1, size, size, 3), np.float32)
+    difference = evaluate(straight.with_size(size), x) - evaluate(rewritten.with_size(size), x)
+    worst = float(np.abs(difference).max())
+    if not worst <= REWRITE_TOLERANCE:
+        raise GraphError(f"the rewritten graph differs by {worst:.2g}: please report this, and use --no-rewrite")
+
+
+def _refuse_foreign(output: Path) -> None:
+    """Replace bundles and empty folders only: never a folder of somebody's files."""
+    if output.exists() and not output.is_dir():
+        raise UnsupportedError(f"{output}: expected a folder for the bundle, found a file")
+    if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST_NAME).is_file():
+        raise UnsupportedError(f"{output}: expected an empty folder or an older bundle, found other files: not replaced")
+
+
+def _versions() -> dict[str, str]:
+    found = {module: version_of(module) for module in OPTIONAL}
+    tools = {module: version for module, version in found.items() if version is not None}
+    return {"nanonet_edge": nanonet_edge.__version__, "python": platform.python_version(), **tools}
+
+
+def _ignore(message: str) -> None:
+    del message
+
+
+def _ignore_progress(stage: str, done: int, total: int) -> None:
+    del stage, done, total
+
+
+__all__ = ["DEFAULT_PRECISIONS", "ExportOptions", "Head", "check_rewrite", "export_bundle", "export_straight"]

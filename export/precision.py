@@ -1,0 +1,52 @@
+"""Which precision a format can have, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from nanonet_edge.errors import UnsupportedError
+from nanonet_edge.variants import Format, Precision
+
+_ALL = tuple(Precision)
+_COMMON = (Precision.FP32, Precision.FP16, Precision.STATIC_WI8_AI8)
+
+SUPPORTED: dict[Format, tuple[Precision, ...]] = {
+    Format.TFLITE: _ALL,
+    Format.ONNX: _COMMON,
+    Format.OPENVINO: _COMMON,
+}
+
+#: What the stock converters make of the unrewritten graph.
+SUPPORTED_STRAIGHT: dict[Format, tuple[Precision, ...]] = {
+    Format.TFLITE: _ALL,
+    Format.ONNX: (Precision.FP32, Precision.STATIC_WI8_AI8),
+    Format.OPENVINO: _COMMON,
+}
+
+
+def combinations(
+    formats: Sequence[Format], precisions: Iterable[Precision], *, explicit: bool, straight: bool = False
+) -> list[tuple[Format, Precision]]:
+    """Pairs of format and precision to export, in the formats' order.
+
+    Args:
+        formats: wanted.
+        precisions: wanted.
+        explicit: the formats were named by the user, so each must be able to do all precisions;
+            otherwise a format is left out where it cannot.
+        straight: of the unrewritten graph.
+
+    Raises:
+        UnsupportedError: a named format cannot do a precision, or no format can.
+    """
+    table = SUPPORTED_STRAIGHT if straight else SUPPORTED
+    pairs = []
+    for precision in dict.fromkeys(precisions):
+        able = [file_format for file_format in formats if precision in table[file_format]]
+        if not able or (explicit and len(able) < len(formats)):
+            unable = next(file_format for file_format in formats if file_format not in able)
+            can = ", ".join(map(str, table[unable]))
+            graph = " from the unrewritten graph" if straight else ""
+            raise UnsupportedError(f"{unable} cannot be exported as {precision}{graph}: it can be {can}")
+        pairs += [(file_format, precision) for file_format in able]
+    return sorted(pairs, key=lambda pair: formats.index(pair[0]))

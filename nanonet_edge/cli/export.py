@@ -1,0 +1,149 @@
+"""`nanonet-edge export`: a checkpoint in, a bundle of artifacts out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nanonet_edge.cli import common
+from nanonet_edge.variants import Format, Head, Name, Precision, Topology
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nanonet_edge.bundle import Bundle
+
+
+class InputDtype(Name):
+    """The dtypes that `--input` offers."""
+
+    FLOAT32 = "float32"
+    UINT8 = "uint8"
+    INT8 = "int8"
+
+
+class RangeMethod(Name):
+    """How activation ranges are chosen from what calibration saw."""
+
+    MIN_MAX = "min-max"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+
+
+class TensorLayout(Name):
+    """Order of the dimensions of an ONNX or OpenVINO input."""
+
+    NHWC = "nhwc"
+    NCHW = "nchw"
+
+
+class Channels(Name):
+    """Order of the colour channels."""
+
+    BGR = "bgr"
+    RGB = "rgb"
+
+
+def export(
+    variant: Annotated[str, typer.Option(help="a, b or c.")] = "c",
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint (.h5, .weights.h5, .keras). Default: the shipped weights."),
+    ] = None,
+    fp32: Annotated[bool, typer.Option("--fp32", help="Add precision fp32.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Add precision fp16.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Add precision static_wi8_ai8.")] = False,
+    precision: Annotated[
+        list[Precision] | None,
+        typer.Option(help="Add a precision; repeatable. Default: fp32, fp16, static_wi8_ai8."),
+    ] = None,
+    formats: Annotated[
+        list[Format] | None, typer.Option("--format", help="Only this format; repeatable. Default: all.")
+    ] = None,
+    topology: Annotated[
+        Topology | None, typer.Option(help="Shortcut of the residual blocks. Default: what the weights have.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Input height and width, a multiple of 32.")] = 256,
+    head: Annotated[Head, typer.Option(help="What the model puts out.")] = Head.PROBABILITY,
+    input_dtype: Annotated[
+        InputDtype | None,
+        typer.Option("--input", help="Input dtype. Default: float32; int8 (or int16) for integer TFLite."),
+    ] = None,
+    layout: Annotated[
+        TensorLayout, typer.Option(help="Input of ONNX and OpenVINO; nchw spares them a transpose.")
+    ] = TensorLayout.NHWC,
+    channel_order: Annotated[Channels, typer.Option(help="Order in which frames come.")] = Channels.BGR,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images to calibrate with. Default: the shipped recording, else generated."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="How many of them to draw.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="Of that draw.")] = 0,
+    ranges: Annotated[RangeMethod, typer.Option(help="How ranges are chosen.")] = RangeMethod.MSE,
+    verification: Annotated[
+        Path | None,
+        typer.Option(help="Images that will judge the result: warn if any is calibrated with."),
+    ] = None,
+    rewrite: Annotated[
+        bool, typer.Option("--rewrite/--no-rewrite", help="Rewrite the graph; off: stock converters.")
+    ] = True,
+    output: Annotated[
+        Path | None, typer.Option(help="The bundle's folder. Default: artifacts/nanonet-VARIANT.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest instead of a table.")] = False,
+) -> None:
+    """Export a trained NanoNet to TFLite, ONNX and OpenVINO IR, as one bundle with a manifest."""
+    from nanonet_edge.export import Boundary, ExportOptions, export_bundle
+
+    named = [(fp32, Precision.FP32), (fp16, Precision.FP16), (int8, Precision.STATIC_WI8_AI8)]
+    boundary: dict[str, Any] = {
+        "head": head,
+        "input_dtype": input_dtype.value if input_dtype else None,
+        "layout": layout.value,
+        "channel_order": channel_order.value,
+    }
+    options = ExportOptions(
+        variant=variant,
+        weights=weights,
+        topology=topology,
+        size=size,
+        formats=tuple(dict.fromkeys(formats or ())),
+        precisions=tuple(dict.fromkeys([p for wanted, p in named if wanted] + (precision or []))),
+        boundary=Boundary(**boundary),
+        straight=not rewrite,
+        calibration=calibration,
+        verification=verification,
+        samples=samples,
+        seed=seed,
+        method=ranges.value,
+    )
+    folder = output or Path("artifacts") / f"nanonet-{variant.lower()}"
+    with common.progress() as progress:
+        bundle = export_bundle(options, folder, report=common.note, progress=progress)
+    if as_json:
+        common.print_json(bundle.manifest)
+    else:
+        common.print_table(_table(bundle))
+    common.note(f"wrote {folder}")
+
+
+def _table(bundle: Bundle) -> Table:
+    from rich.table import Table
+
+    manifest = bundle.manifest
+    title = f"NanoNet-{manifest.variant.upper()} ({manifest.topology}), {manifest.size}x{manifest.size}"
+    table = Table(title=title, title_justify="left")
+    for heading in ("artifact", "KiB", "input", "output", "calibration"):
+        table.add_column(heading, justify="right" if heading == "KiB" else "left", no_wrap=True)
+    for record in manifest.artifacts:
+        takes, gives = record.input, record.output
+        table.add_row(
+            record.name,
+            f"{record.bytes / 1024:.1f}",
+            f"{takes.dtype} {takes.layout} {takes.channel_order}",
+            f"{gives.kind} {gives.dtype} {gives.layout}",
+            f"{record.calibration.source}, {record.calibration.count}" if record.calibration else "-",
+        )
+    return table
