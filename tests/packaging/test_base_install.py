@@ -11,14 +11,17 @@ from pathlib import Path
 import cv2
 import pytest
 
+from nanonet_edge.checkpoint import save_checkpoint
 from nanonet_edge.cli.main import app
+from nanonet_edge.network import build_network, random_fill
+from nanonet_edge.variants import VARIANTS
 from tests.tiny_bundle import make_tiny_bundle, tiny_frames
 
 COMMANDS = [str(command.name) for command in app.registered_commands]
 
 #: Commands that need an extra, with a use that is right but for that.
 NEED_EXTRA = {
-    "export": ["--variant", "c", "--int8", "--output", "out"],
+    "export": ["--variant", "c", "--int8", "--weights", "net.weights.h5", "--output", "out"],
     "verify": ["bundle", "--data", "frames"],
     "bench": ["bundle"],
 }
@@ -94,6 +97,7 @@ def test_every_command_is_accounted_for() -> None:
 
 @pytest.mark.parametrize("command", NEED_EXTRA)
 def test_missing_extra_is_one_line_to_type(command: str, base_python: Path, tmp_path: Path) -> None:
+    save_checkpoint(build_network(VARIANTS["c"], fill=random_fill(0)), tmp_path / "net.weights.h5")
     make_tiny_bundle(tmp_path / "bundle")
     (tmp_path / "frames").mkdir()
     for index, frame in enumerate(tiny_frames(2, 64)):
