@@ -14,7 +14,6 @@ from nanonet_edge import __version__
 from nanonet_edge.cli.bench import bench
 from nanonet_edge.cli.compare import compare
 from nanonet_edge.cli.export import export
-from nanonet_edge.cli.export import export
 from nanonet_edge.cli.runtimes import runtimes
 from nanonet_edge.cli.verify import verify
 from nanonet_edge.errors import EXIT_INPUT, NanonetEdgeError
