@@ -222,7 +222,7 @@ class Duel(Record):
 
 
 class FailedDuel(Record):
-    """A comparison that could not be made."""
+    """A comparison that could not be made; `baseline` is None where there is none to compare with."""
 
     contender: str
     baseline: str | None
@@ -272,7 +272,7 @@ class BenchResult(Record):
     def failures(self) -> tuple[str, ...]:
         """What went wrong, one line each."""
         rows = tuple(row.failure for row in self.rows if row.failure is not None)
-        return rows + tuple(duel.failure for duel in self.failed_duels)
+        return rows + tuple(duel.failure for duel in self.failed_duels if duel.baseline is not None)
 
 
 AnyResult = TypeVar("AnyResult", bound=Record)

@@ -75,6 +75,9 @@ def bench(
         _print(result)
     for skipped in result.skipped:
         common.note(f"{skipped.artifact} was skipped: {skipped.reason}")
+    for duel in result.failed_duels:
+        if duel.baseline is None:
+            common.note(f"not compared: {duel.failure}")
     for failure in result.failures:
         common.note(f"failed: {failure}")
     common.note(f"raw samples: {path}")
