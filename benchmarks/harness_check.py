@@ -36,7 +36,7 @@ from nanonet_edge.runtimes.onnx_runtime import OnnxRuntime
 from nanonet_edge.variants import Format
 
 TOLERANCE = 0.03
-DEFAULT_ROUNDS = 7
+DEFAULT_ROUNDS = 9
 #: benchmark_app takes whole seconds.
 ROUND_SECONDS = 1
 ROUND_COUNT = 20

@@ -45,13 +45,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure latency, memory and frame rate of each artifact, each in a fresh process."""
-    if device != "cpu":
-        raise UnsupportedError(f"device '{device}': only cpu, this machine, can be measured by this version")
-    if against not in (None, "straight"):
-        raise UsageError(f"--against '{against}' is unknown: expected straight")
-    for option, value in (("--fps", fps), ("--sustained", sustained)):
-        if value is not None and value <= 0:
-            raise UsageError(f"{option}: expected a positive number, found {value:g}")
+    _check(device, against, fps, sustained)
 
     from nanonet_edge.benchmarks.bench import bench as run
     from nanonet_edge.bundle import Bundle
@@ -73,6 +67,23 @@ def bench(
         common.print_json(result)
     else:
         _print(result)
+    _explain_gaps(result)
+    common.note(f"raw samples: {path}")
+    if result.failures:
+        raise typer.Exit(EXIT_INPUT)
+
+
+def _check(device: str, against: str | None, fps: float | None, sustained: float | None) -> None:
+    if device != "cpu":
+        raise UnsupportedError(f"device '{device}': only cpu, this machine, can be measured by this version")
+    if against not in (None, "straight"):
+        raise UsageError(f"--against '{against}' is unknown: expected straight")
+    for option, value in (("--fps", fps), ("--sustained", sustained)):
+        if value is not None and value <= 0:
+            raise UsageError(f"{option}: expected a positive number, found {value:g}")
+
+
+def _explain_gaps(result: BenchResult) -> None:
     for skipped in result.skipped:
         common.note(f"{skipped.artifact} was skipped: {skipped.reason}")
     for duel in result.failed_duels:
@@ -80,9 +91,6 @@ def bench(
             common.note(f"not compared: {duel.failure}")
     for failure in result.failures:
         common.note(f"failed: {failure}")
-    common.note(f"raw samples: {path}")
-    if result.failures:
-        raise typer.Exit(EXIT_INPUT)
 
 
 def _mention_tflite_runtime(bundle: Bundle, named: list[str] | None) -> None:

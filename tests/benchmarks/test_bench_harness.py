@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nanonet_edge.benchmarks.harness_check import (
     CHECKS,
+    DEFAULT_ROUNDS,
     HarnessCheck,
     benchmark_app,
     check_onnxruntime,
@@ -96,5 +97,5 @@ def make_busy_bundle(root: Path, size: int = 128, width: int = 32, layers: int =
 def test_p50_is_within_three_percent_of_the_engines_own_tool(file_format: Format, tmp_path: Path) -> None:
     bundle = Bundle.open(make_busy_bundle(tmp_path / "busy"))
     artifact = next(one for one in bundle.artifacts if one.record.format is file_format)
-    check = CHECKS[file_format](bundle, artifact, threads=1, rounds=7)
+    check = CHECKS[file_format](bundle, artifact, threads=1, rounds=DEFAULT_ROUNDS)
     assert check.agrees, str(check)

@@ -87,6 +87,7 @@ def test_against_straight_exports_the_straight_graph(bundle: Path, monkeypatch: 
         straighten(output)
         return Bundle.open(output)
 
+    monkeypatch.setattr("nanonet_edge.benchmarks.interleave.ROUND_SECONDS", 0.005)
     monkeypatch.setattr(nanonet_edge.export, "export_straight", export_straight, raising=False)
     done = run(bundle, *QUICK, "--artifact", ONNX, "--against", "straight")
     assert done.exit_code == 0, done.output
