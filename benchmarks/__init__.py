@@ -1,0 +1,1 @@
+"""Measure what was exported: agreement with the reference, speed, memory; and choose."""

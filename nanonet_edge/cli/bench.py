@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,6 +47,8 @@ def bench(
 ) -> None:
     """Measure latency, memory and frame rate of each artifact, each in a fresh process."""
     _check(device, against, fps, sustained)
+    if not 0 <= min_seconds < math.inf:
+        raise UsageError(f"--min-seconds: expected a number of seconds, found {min_seconds:g}")
 
     from nanonet_edge.benchmarks.bench import bench as run
     from nanonet_edge.bundle import Bundle
@@ -79,7 +82,7 @@ def _check(device: str, against: str | None, fps: float | None, sustained: float
     if against not in (None, "straight"):
         raise UsageError(f"--against '{against}' is unknown: expected straight")
     for option, value in (("--fps", fps), ("--sustained", sustained)):
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             raise UsageError(f"{option}: expected a positive number, found {value:g}")
 
 
