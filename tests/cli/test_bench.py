@@ -104,7 +104,7 @@ REFUSED = {
     "another baseline": (["--against", "curved"], 2, "expected straight"),
     "no frames": (["--fps", "0"], 2, "--fps: expected a positive number"),
     "endless frames": (["--fps", "inf"], 2, "--fps: expected a positive number"),
-    "no number of seconds": (["--min-seconds", "nan"], 2, "--min-seconds: expected a number"),
+    "no number of seconds": (["--min-seconds", "inf"], 2, "--min-seconds: expected a number"),
     "no minutes": (["--sustained", "-1"], 2, "--sustained: expected a positive number"),
     "unknown runtime": (["--runtime", "banana"], 2, "runtime 'banana' is unknown"),
     "unknown artifact": (["--artifact", "banana"], 3, "expected an artifact named 'banana'"),
