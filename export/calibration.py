@@ -147,7 +147,9 @@ def load_calibration(path: Path, graph: Graph, weights_sha256: str) -> Calibrati
             ranges = dict(zip(names, map(tuple, data["ranges"].tolist()), strict=True))
             record = CalibrationRecord.model_validate({**header["record"], "source": "recorded"})
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise CalibrationError(f"{path}: expected a recorded calibration, found a damaged file ({error})") from None
+        raise CalibrationError(
+            f"{path}: expected a recorded calibration, found a damaged file ({error})"
+        ) from None
     return Calibration(Graph(tuple(nodes), graph.output), ranges, record)
 
 

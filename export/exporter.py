@@ -43,7 +43,6 @@ from nanonet_edge.variants import (
     DEFAULT_SIZE,
     SIZE_MULTIPLE,
     Format,
-    Head,
     Precision,
     Topology,
     check_size,
@@ -125,15 +124,17 @@ def export_bundle(
         straight=options.straight,
     )
     if options.straight and options.boundary != Boundary():
-        raise UnsupportedError("--no-rewrite keeps the stock converters' input and output: drop --head, --input, "
-                               "--layout and --channel-order")  # fmt: skip
+        raise UnsupportedError(
+            "--no-rewrite keeps the stock converters' input and output: "
+            "drop --head, --input, --layout and --channel-order"
+        )
     for file_format, precision in pairs:
         options.boundary.dtype(file_format, precision)
     shipped = None
     if options.weights is None:
         shipped = bundled_weights(variant, options.topology or Topology.RELEASED)
     checkpoint = load_checkpoint(
-        options.weights or shipped.checkpoint,  # type: ignore[union-attr]
+        shipped.checkpoint if shipped else Path(options.weights or ""),
         variant=variant.name,
         topology=options.topology,
         size=options.size,
@@ -240,7 +241,11 @@ class _Export:
             return frames
         verification = list_images(options.verification) if options.verification else ()
         frames, warnings = calibration_folder(
-            options.calibration, options.samples, options.seed, verification=verification, progress=self.progress
+            options.calibration,
+            options.samples,
+            options.seed,
+            verification=verification,
+            progress=self.progress,
         )
         for finding in warnings:
             self.say(f"calibration: {finding}")
@@ -248,7 +253,11 @@ class _Export:
         return frames
 
     def _calibration(self, graph: Graph) -> Calibration:
-        if self.options.calibration is None and self.shipped is not None and self.shipped.calibration.is_file():
+        if (
+            self.options.calibration is None
+            and self.shipped is not None
+            and self.shipped.calibration.is_file()
+        ):
             recorded = load_calibration(self.shipped.calibration, graph, self.checkpoint.sha256)
             if recorded is not None and recorded.record.method == self.options.method:
                 self.say(f"calibration: recorded with the shipped weights ({recorded.record.detail})")
@@ -292,7 +301,9 @@ def check_rewrite(straight: Graph, rewritten: Graph) -> None:
     difference = evaluate(straight.with_size(size), x) - evaluate(rewritten.with_size(size), x)
     worst = float(np.abs(difference).max())
     if not worst <= REWRITE_TOLERANCE:
-        raise GraphError(f"the rewritten graph differs by {worst:.2g}: please report this, and use --no-rewrite")
+        raise GraphError(
+            f"the rewritten graph differs by {worst:.2g}: please report this, and use --no-rewrite"
+        )
 
 
 def _refuse_foreign(output: Path) -> None:
@@ -300,7 +311,9 @@ def _refuse_foreign(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise UnsupportedError(f"{output}: expected a folder for the bundle, found a file")
     if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST_NAME).is_file():
-        raise UnsupportedError(f"{output}: expected an empty folder or an older bundle, found other files: not replaced")
+        raise UnsupportedError(
+            f"{output}: expected an empty folder or an older bundle, found other files: not replaced"
+        )
 
 
 def _versions() -> dict[str, str]:
@@ -315,6 +328,3 @@ def _ignore(message: str) -> None:
 
 def _ignore_progress(stage: str, done: int, total: int) -> None:
     del stage, done, total
-
-
-__all__ = ["DEFAULT_PRECISIONS", "ExportOptions", "Head", "check_rewrite", "export_bundle", "export_straight"]

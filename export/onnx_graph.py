@@ -68,15 +68,16 @@ class OnnxWriter:
             _EMITTERS[node.op](self, node)
             self._store(node.name)
         output = self._exit(graph.output)
-        proto = helper.make_graph(
-            self._nodes, "nanonet", inputs, [output], list(self._initializers.values())
-        )
+        proto = helper.make_graph(self._nodes, "nanonet", inputs, [output], list(self._initializers.values()))
         model = helper.make_model(
             proto, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="nanonet-edge"
         )
         model.ir_version = IR_VERSION
         self._onnx.checker.check_model(model, full_check=True)
-        return self._onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        inferred: onnx.ModelProto = self._onnx.shape_inference.infer_shapes(
+            model, strict_mode=True, data_prop=True
+        )
+        return inferred
 
     def _entry(self, name: str) -> None:
         source = INPUT_NAME
@@ -125,7 +126,9 @@ class OnnxWriter:
         dtype = np.dtype(np.uint8) if last.op_type == "Cast" else np.dtype(np.float32)
         if self._plan and self._input_dtype.kind in "iu" and dtype == np.float32:
             outer = boundary(self._plan[name], self._input_dtype.name)
-            stored = self.add("QuantizeLinear", [name, *self._parameters(f"{name}_scale", outer)], f"{name}_stored")
+            stored = self.add(
+                "QuantizeLinear", [name, *self._parameters(f"{name}_scale", outer)], f"{name}_stored"
+            )
             # The quantized form is the output; the trip back to real values is not needed.
             del self._nodes[-3:-1]
             return self._helper.make_tensor_value_info(
@@ -188,7 +191,10 @@ class OnnxWriter:
         if node.op == "depthwise_conv2d":
             groups = kernel.shape[2]
             kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
-        inputs = [*self.read(node), *(self._quantized_weights(node, groups) if self._plan else self._weights(node, kernel))]
+        inputs = [
+            *self.read(node),
+            *(self._quantized_weights(node, groups) if self._plan else self._weights(node, kernel)),
+        ]
         self.activated(
             node,
             "Conv",
@@ -212,7 +218,9 @@ class OnnxWriter:
         kernel = weights.kernel if groups == 1 else weights.kernel.reshape(*weights.kernel.shape[:2], 1, -1)
         return [
             self._constant_real(f"{node.name}_kernel", kernel.transpose(3, 2, 0, 1), weights.scales),
-            self._constant_real(f"{node.name}_bias", weights.bias.astype(np.int32), np.float32(scale) * weights.scales),
+            self._constant_real(
+                f"{node.name}_bias", weights.bias.astype(np.int32), np.float32(scale) * weights.scales
+            ),
         ]
 
     def _constant_real(self, name: str, stored: npt.NDArray[Any], scales: npt.NDArray[np.float32]) -> str:

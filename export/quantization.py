@@ -41,7 +41,7 @@ class Quantization:
         """Stored integers of real values, rounded to even and clipped."""
         info = np.iinfo(self.dtype)
         stored = np.rint(np.asarray(real, np.float64) / self.scale) + self.zero_point
-        return np.clip(stored, info.min, info.max).astype(self.dtype)
+        return np.asarray(np.clip(stored, info.min, info.max), self.dtype)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,9 @@ def quantize_weights(node: Node, input_scale: float | None = None) -> QuantizedW
         scales = np.maximum(scales, np.abs(node.bias) / (input_scale * _BIAS_LIMIT))
     scales = scales.astype(np.float32).astype(np.float64)
     flat = np.rint(_per_channel(node) / scales)
-    kernel = np.clip(flat, -_WEIGHT_LIMIT, _WEIGHT_LIMIT).astype(np.int8).reshape(node.weights["kernel"].shape)
+    kernel = (
+        np.clip(flat, -_WEIGHT_LIMIT, _WEIGHT_LIMIT).astype(np.int8).reshape(node.weights["kernel"].shape)
+    )
     bias = np.zeros(len(scales)) if input_scale is None else np.rint(node.bias / (input_scale * scales))
     return QuantizedWeights(kernel, scales.astype(np.float32), bias.astype(np.int64))
 

@@ -46,7 +46,7 @@ class Moments:
 
     def covariance(self) -> Array:
         """Centred second moments, shaped as `second`."""
-        return self.second - np.einsum("...i,...j->...ij", self.mean, self.mean)
+        return np.asarray(self.second - np.einsum("...i,...j->...ij", self.mean, self.mean))
 
 
 class MomentCollector:
@@ -75,7 +75,10 @@ class MomentCollector:
 
     def moments(self) -> dict[str, Moments]:
         """What was gathered, by node name."""
-        return {n: Moments(count, total / count, second / count) for n, (count, total, second) in self._sums.items()}
+        return {
+            n: Moments(count, total / count, second / count)
+            for n, (count, total, second) in self._sums.items()
+        }
 
     def _sample(self, node: Node, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Windows under the kernel at random positions: (C, positions, kh, kw)."""
@@ -104,7 +107,9 @@ def round_weights(graph: Graph, moments: Mapping[str, Moments]) -> Graph:
 
 
 def _round_node(node: Node, moments: Moments) -> Node:
-    kernel = node.weights["kernel"].astype(np.float64)
+    kernel: Array = node.weights["kernel"].astype(np.float64)
+    rounded: Array
+    weights: Array
     start, covariance = kernel_scales(node), moments.covariance()
     if node.op == "conv2d":
         weights = kernel.reshape(-1, kernel.shape[3])
@@ -144,28 +149,33 @@ def _best_rounding(
     stored = np.zeros_like(weights)
     scales = start.copy()
     least = np.full(len(start), np.inf)
+    order, upper = _elimination(covariance)
     for shrinkage in shrinkages:
         candidate = start * shrinkage
         plain = np.clip(np.rint(weights / candidate), -_LIMIT, _LIMIT)
-        for rounding in (plain, _compensated(weights, covariance, candidate)):
+        for rounding in (plain, _compensated(weights, order, upper, candidate)):
             difference = weights - rounding * candidate
-            error = np.einsum("io,ij,jo->o", difference, covariance, difference)
+            error = (difference * (covariance @ difference)).sum(axis=0)
             better = error < least
             stored[:, better] = rounding[:, better]
             scales[better], least[better] = candidate[better], error[better]
     return stored, scales
 
 
-def _compensated(weights: Array, covariance: Array, scales: Array) -> Array:
-    """Round one input at a time, the most energetic first; the others make up for the error."""
-    size = len(weights)
+def _elimination(covariance: Array) -> tuple[npt.NDArray[np.intp], Array]:
+    """The order in which inputs are rounded, and the Cholesky factor that spreads each one's error."""
+    size = len(covariance)
     damping = _DAMPING * max(float(np.trace(covariance)) / size, 1e-12)
     order = np.argsort(-np.diag(covariance), kind="stable")
     damped = (covariance + damping * np.eye(size))[np.ix_(order, order)]
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
-    left = weights[order].copy()
+    return order, np.linalg.cholesky(np.linalg.inv(damped)).T
+
+
+def _compensated(weights: Array, order: npt.NDArray[np.intp], upper: Array, scales: Array) -> Array:
+    """Round one input at a time, the most energetic first; the others make up for the error."""
+    left = weights[order]
     rounded = np.empty_like(left)
-    for i in range(size):
+    for i in range(len(left)):
         rounded[i] = np.clip(np.rint(left[i] / scales), -_LIMIT, _LIMIT)
         error = (left[i] - rounded[i] * scales) / upper[i, i]
         left[i + 1 :] -= np.outer(upper[i, i + 1 :], error)

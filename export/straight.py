@@ -41,6 +41,8 @@ class StraightConverter:
         require("tensorflow")
         with _quiet():
             self._model: Any = build_keras(graph)
+            # Keras exports to ONNX only a model that was called at least once.
+            self._model(np.zeros((1, graph.size, graph.size, 3), np.float32))
         self._tensors = tensors
 
     def tflite(self, precision: Precision, io_dtype: str) -> bytes:
@@ -57,7 +59,9 @@ class StraightConverter:
             ops = tf.lite.OpsSet
             wide = precision is Precision.STATIC_WI8_AI16
             converter.target_spec.supported_ops = [
-                ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8 if wide else ops.TFLITE_BUILTINS_INT8
+                ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+                if wide
+                else ops.TFLITE_BUILTINS_INT8
             ]
         with _quiet():
             return bytes(converter.convert())
@@ -80,7 +84,7 @@ class StraightConverter:
                 return next(samples, None)
 
         prepared = path.with_suffix(".prepared.onnx")
-        shape_inference.quant_pre_process(str(path), str(prepared))
+        shape_inference.quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
         quantization.quantize_static(str(prepared), str(path), Reader(), per_channel=True)
         prepared.unlink()
 

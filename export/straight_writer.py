@@ -85,9 +85,18 @@ def _describe_tflite(
     threshold = None if output.threshold is None else output.threshold / scale + zero_point
     return (
         source.model_copy(
-            update={"dtype": dtype, "scale": float(given["quantization"][0]), "zero_point": int(given["quantization"][1])}
+            update={
+                "dtype": dtype,
+                "scale": float(given["quantization"][0]),
+                "zero_point": int(given["quantization"][1]),
+            }
         ),
         output.model_copy(
-            update={"dtype": dtype, "scale": float(scale), "zero_point": int(zero_point), "threshold": threshold}
+            update={
+                "dtype": dtype,
+                "scale": float(scale),
+                "zero_point": int(zero_point),
+                "threshold": threshold,
+            }
         ),
     )

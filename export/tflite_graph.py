@@ -61,14 +61,18 @@ class TfliteWriter:
         input_dtype: str = "float32",
     ) -> None:
         if precision.is_static != (plan is not None):
-            raise ValueError(f"{precision} {'needs' if precision.is_static else 'takes no'} quantization plan")
+            raise ValueError(
+                f"{precision} {'needs' if precision.is_static else 'takes no'} quantization plan"
+            )
         self._graph, self._precision, self._plan = graph, precision, plan or {}
         self._shapes = graph.shapes()
         self._file = FlatbufferWriter(f"nanonet-edge {precision}")
         self._schema = self._file.schema
         self._tensors: dict[str, int] = {}
         self._input_dtype = input_dtype
-        self._dtype = {Precision.STATIC_WI8_AI8: _INT8, Precision.STATIC_WI8_AI16: _INT16}.get(precision, _FLOAT)
+        self._dtype = {Precision.STATIC_WI8_AI8: _INT8, Precision.STATIC_WI8_AI16: _INT16}.get(
+            precision, _FLOAT
+        )
 
     def build(self) -> bytes:
         """The file's bytes."""
@@ -116,13 +120,17 @@ class TfliteWriter:
         if target_dtype == _FLOAT:
             self._file.operator("DEQUANTIZE", 3 if source_dtype == _INT16 else 2, [source], target)
         else:
-            self._file.operator("QUANTIZE", 1 if source_dtype == _FLOAT and target_dtype == _INT8 else 2, [source], target)
+            self._file.operator(
+                "QUANTIZE", 1 if source_dtype == _FLOAT and target_dtype == _INT8 else 2, [source], target
+            )
 
     def _activation(self, name: str, public: str | None = None) -> int:
         shape = (1, *self._shapes[name])
         return self._file.tensor(public or name, shape, self._dtype, **_scales(self._plan.get(name)))
 
-    def emit(self, node: Node, op: str, extra: list[int] | None = None, options: str | None = None, **fields: Any) -> None:
+    def emit(
+        self, node: Node, op: str, extra: list[int] | None = None, options: str | None = None, **fields: Any
+    ) -> None:
         """Append `op` for `node`: its tensor inputs first, then the constants in `extra`."""
         inputs = [self._tensors[name] for name in node.inputs] + (extra or [])
         self._tensors[node.name] = self._activation(node.name)
@@ -157,7 +165,10 @@ class TfliteWriter:
             return self._static_weights(node), None
         kernel = _tflite_kernel(node, node.weights["kernel"])
         if self._precision is Precision.FP16:
-            return [self._half(f"{node.name}_kernel", kernel), self._half(f"{node.name}_bias", node.bias)], None
+            return [
+                self._half(f"{node.name}_kernel", kernel),
+                self._half(f"{node.name}_bias", node.bias),
+            ], None
         # Engines want a bias even where it is all zeros.
         bias = self._file.constant(f"{node.name}_bias", node.bias)
         dynamic = self._precision is Precision.DYNAMIC_WI8 and node.op == "conv2d"
@@ -196,7 +207,14 @@ class TfliteWriter:
         """Append RESIZE_BILINEAR with half-pixel centres."""
         size = np.array(self._shapes[node.name][:2], np.int32)
         constant = self._file.constant(f"size_{size[0]}x{size[1]}", size)
-        self.emit(node, "RESIZE_BILINEAR", [constant], "ResizeBilinearOptions", alignCorners=False, halfPixelCenters=True)
+        self.emit(
+            node,
+            "RESIZE_BILINEAR",
+            [constant],
+            "ResizeBilinearOptions",
+            alignCorners=False,
+            halfPixelCenters=True,
+        )
 
     def global_mean(self, node: Node) -> None:
         """Append MEAN over height and width."""
@@ -224,19 +242,32 @@ class TfliteWriter:
             zero = self._file.tensor("zero", (1,), self._dtype, data=stored, **_scales(quantization))
             labels = self._file.tensor(f"{node.name}_labels", shape, "bool")
             inputs = [self._tensors[source], zero]
-            self._file.operator("GREATER", _VERSIONS["GREATER"][self._dtype], inputs, labels, "GreaterOptions")
+            self._file.operator(
+                "GREATER", _VERSIONS["GREATER"][self._dtype], inputs, labels, "GreaterOptions"
+            )
             found = types.BOOL
         else:
             labels = self._file.tensor(f"{node.name}_labels", shape[:-1], "int32")
             axis = self._file.constant("channel_axis", np.array([3], np.int32))
             inputs = [self._tensors[source], axis]
             self._file.operator(
-                "ARG_MAX", _VERSIONS["ARG_MAX"][self._dtype], inputs, labels, "ArgMaxOptions", outputType=types.INT32
+                "ARG_MAX",
+                _VERSIONS["ARG_MAX"][self._dtype],
+                inputs,
+                labels,
+                "ArgMaxOptions",
+                outputType=types.INT32,
             )
             found, shape = types.INT32, shape[:-1]
         self._tensors[node.name] = self._file.tensor(node.name, shape, "uint8")
         self._file.operator(
-            "CAST", 1, [labels], self._tensors[node.name], "CastOptions", inDataType=found, outDataType=types.UINT8
+            "CAST",
+            1,
+            [labels],
+            self._tensors[node.name],
+            "CastOptions",
+            inDataType=found,
+            outDataType=types.UINT8,
         )
 
 
@@ -264,5 +295,7 @@ _EMITTERS: dict[str, Callable[[TfliteWriter, Node], None]] = {
     "multiply": lambda w, node: w.emit(node, "MUL", None, "MulOptions"),
     "sigmoid": lambda w, node: w.emit(node, "LOGISTIC"),
     "softmax": lambda w, node: w.emit(node, "SOFTMAX", None, "SoftmaxOptions", beta=1.0),
-    "depth_to_space": lambda w, node: w.emit(node, "DEPTH_TO_SPACE", None, "DepthToSpaceOptions", blockSize=2),
+    "depth_to_space": lambda w, node: w.emit(
+        node, "DEPTH_TO_SPACE", None, "DepthToSpaceOptions", blockSize=2
+    ),
 }

@@ -179,12 +179,20 @@ class ArtifactWriter:
                 real = PROBABILITY_THRESHOLD if self.boundary.head is Head.PROBABILITY else 0.0
                 stored["threshold"] = real / stored["scale"] + stored["zero_point"]
         return OutputContract(
-            name=graph.output, shape=shape, layout=layout, kind=self.boundary.head, classes=graph.classes, **stored
+            name=graph.output,
+            shape=shape,
+            layout=layout,
+            kind=self.boundary.head,
+            classes=graph.classes,
+            **stored,
         )
 
 
 def artifact_name(
-    name: str, precision: Precision, file_format: Format, graph: Literal["rewritten", "straight"] = "rewritten"
+    name: str,
+    precision: Precision,
+    file_format: Format,
+    graph: Literal["rewritten", "straight"] = "rewritten",
 ) -> str:
     """Such as ``nanonet-c.static_wi8_ai8.tflite``; straight ones say so."""
     middle = "straight." if graph == "straight" else ""

@@ -120,21 +120,23 @@ def quantize_pixels(pixels: Array, contract: InputContract) -> Array:
     # 256 possible values: a table is exact and faster than rounding every pixel.
     info = np.iinfo(dtype)
     levels = np.rint(np.arange(256) / (255.0 * contract.scale)) + contract.zero_point
-    return np.clip(levels, info.min, info.max).astype(dtype)[pixels]
+    table: Array = np.clip(levels, info.min, info.max).astype(dtype)
+    return np.asarray(table[pixels])
 
 
 def dequantize(output: Array, contract: OutputContract) -> npt.NDArray[np.float32]:
     """Real values of a stored output: float32, same shape."""
     if output.dtype.kind in "fb":
         return output.astype(np.float32)
-    return (output.astype(np.float32) - np.float32(contract.zero_point)) * np.float32(contract.scale)
+    shifted = output.astype(np.float32) - np.float32(contract.zero_point)
+    return np.asarray(shifted * np.float32(contract.scale), np.float32)
 
 
 def _image(output: Array, contract: OutputContract) -> Array:
     """Drop the batch and put channels last: (H, W, classes), or (H, W) for a mask."""
     if output.shape != contract.shape:
         raise TensorError(f"output '{contract.name}': expected shape {contract.shape}, found {output.shape}")
-    image = output[0]
+    image: Array = output[0]
     if image.ndim == 3 and contract.layout == "nchw":
         image = np.moveaxis(image, 0, -1)
     return image
@@ -167,5 +169,5 @@ def to_mask(output: Array, contract: OutputContract) -> npt.NDArray[np.uint8]:
         labels = image[..., 0] if image.ndim == 3 else image
         return labels.astype(np.uint8)
     if contract.classes == 1:
-        return (image[..., 0] > contract.threshold).astype(np.uint8)
-    return image.argmax(axis=-1).astype(np.uint8)
+        return np.asarray(image[..., 0] > contract.threshold, np.uint8)
+    return np.asarray(image.argmax(axis=-1), np.uint8)

@@ -194,7 +194,8 @@ def _infer(node: Node, inputs: list[Shape]) -> Shape:
     shape = inputs[0]
     if node.op in CONVOLUTIONS:
         return _infer_convolution(node, shape)
-    return _RULES.get(node.op, lambda n, s: s[0])(node, inputs)
+    rule = _RULES.get(node.op)
+    return shape if rule is None else rule(node, inputs)
 
 
 def _infer_convolution(node: Node, shape: Shape) -> Shape:

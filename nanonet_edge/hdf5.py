@@ -79,7 +79,7 @@ def _open_container(path: Path) -> Path | io.BytesIO:
 
 
 def _walk(path: Path, file: h5py.File) -> Iterator[tuple[str, dict[str, npt.NDArray[np.float32]]]]:
-    root = file["model_weights"] if "model_weights" in file else file
+    root = file.get("model_weights", file)
     if "layer_names" in root.attrs:
         yield from _walk_legacy(path, root)
     elif "layers" in file:
@@ -87,9 +87,8 @@ def _walk(path: Path, file: h5py.File) -> Iterator[tuple[str, dict[str, npt.NDAr
         for name in sorted(layers, key=_natural):
             yield name, _read_vars(path, _group(path, layers, name), f"layers/{name}")
     else:
-        raise CheckpointError(
-            f"{path}: expected the layout of a Keras checkpoint, found groups {', '.join(list(file)[:5]) or 'none'}"
-        )
+        found = ", ".join(list(file)[:5]) or "nothing"
+        raise CheckpointError(f"{path}: expected the layout of a Keras checkpoint, found {found} at its root")
 
 
 def _walk_legacy(path: Path, root: h5py.Group) -> Iterator[tuple[str, dict[str, npt.NDArray[np.float32]]]]:
@@ -155,11 +154,15 @@ def _read(path: Path, group: h5py.Group, name: str, label: str = "") -> npt.NDAr
     if data.dtype.kind != "f":
         raise CheckpointError(f"{path}: array '{shown}': expected floating point, found {data.dtype}")
     if data.nbytes > _MAX_BYTES:
-        raise CheckpointError(f"{path}: array '{shown}': expected at most {_MAX_BYTES} bytes, found {data.nbytes}")
+        raise CheckpointError(
+            f"{path}: array '{shown}': expected at most {_MAX_BYTES} bytes, found {data.nbytes}"
+        )
     array = np.asarray(data[()], np.float32)
     if not np.isfinite(array).all():
         count = int(array.size - np.isfinite(array).sum())
-        raise CheckpointError(f"{path}: array '{shown}': expected finite values, found {count} NaN or infinite")
+        raise CheckpointError(
+            f"{path}: array '{shown}': expected finite values, found {count} NaN or infinite"
+        )
     return array
 
 
@@ -203,7 +206,9 @@ def write_layers(path: Path | io.BytesIO, layers: list[Layer], attributes: dict[
             index = counts.setdefault(layer.op, 0)
             counts[layer.op] += 1
             kind = "batch_normalization" if layer.op == "batch_norm" else layer.op
-            members = file.create_group(f"layers/{kind}_{index}" if index else f"layers/{kind}").create_group("vars")
+            members = file.create_group(f"layers/{kind}_{index}" if index else f"layers/{kind}").create_group(
+                "vars"
+            )
             members.attrs["name"] = layer.label
             for number, array in enumerate(layer.weights.values()):
                 members.create_dataset(str(number), data=array)

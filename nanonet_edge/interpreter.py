@@ -73,7 +73,7 @@ def _depthwise(node: Node, inputs: list[Tensor]) -> Tensor:
 def _batch_norm(node: Node, inputs: list[Tensor]) -> Tensor:
     w = node.weights
     scale = w["gamma"] / np.sqrt(w["variance"] + np.float32(node.attributes["epsilon"]))
-    return (inputs[0] - w["mean"]) * scale + w["beta"]
+    return np.asarray((inputs[0] - w["mean"]) * scale + w["beta"])
 
 
 def _upsample(node: Node, inputs: list[Tensor]) -> Tensor:
@@ -83,9 +83,7 @@ def _upsample(node: Node, inputs: list[Tensor]) -> Tensor:
     for axis in (1, 2):
         edges = ((0, 0), (1, 1), (0, 0), (0, 0)) if axis == 1 else ((0, 0), (0, 0), (1, 1), (0, 0))
         padded = np.pad(x, edges, mode="edge")
-        before, here, after = (
-            np.take(padded, np.arange(k, k + x.shape[axis]), axis) for k in range(3)
-        )
+        before, here, after = (np.take(padded, np.arange(k, k + x.shape[axis]), axis) for k in range(3))
         pair = np.stack((0.25 * before + 0.75 * here, 0.75 * here + 0.25 * after), axis + 1)
         x = pair.reshape(*pair.shape[:axis], -1, *pair.shape[axis + 2 :]).astype(np.float32)
     return x
@@ -94,7 +92,9 @@ def _upsample(node: Node, inputs: list[Tensor]) -> Tensor:
 def _depth_to_space(node: Node, inputs: list[Tensor]) -> Tensor:
     del node
     n, h, w, c = inputs[0].shape
-    return inputs[0].reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)
+    return (
+        inputs[0].reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)
+    )
 
 
 def _softmax(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ the modified residual block: see `Topology`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +105,13 @@ class _Builder:
         return name
 
     def _weighted(
-        self, name: str, op: str, source: str, shapes: dict[str, tuple[int, ...]], out: int, **attributes: object
+        self,
+        name: str,
+        op: str,
+        source: str,
+        shapes: Mapping[str, tuple[int, ...]],
+        out: int,
+        **attributes: object,
     ) -> str:
         weights = {weight: self._fill(name, weight, shape) for weight, shape in shapes.items()}
         self.nodes.append(Node(name, op, (source,), weights, attributes))
@@ -115,7 +121,9 @@ class _Builder:
     def batch_norm(self, name: str, source: str, momentum: float) -> str:
         channels = self._channels[source]
         shapes = dict.fromkeys(("gamma", "beta", "mean", "variance"), (channels,))
-        return self._weighted(name, "batch_norm", source, shapes, channels, epsilon=EPSILON, momentum=momentum)
+        return self._weighted(
+            name, "batch_norm", source, shapes, channels, epsilon=EPSILON, momentum=momentum
+        )
 
     def conv(
         self, name: str, source: str, filters: int, kernel: int, momentum: float | None,
@@ -151,9 +159,7 @@ class _Builder:
             bias=False, strides=2, activation="relu6",
         )  # fmt: skip
         x = self.depthwise("expanded_conv_depthwise", x, 1)
-        x = self.conv(
-            "expanded_conv_project", x, make_divisible(16 * alpha), 1, ENCODER_MOMENTUM, bias=False
-        )
+        x = self.conv("expanded_conv_project", x, make_divisible(16 * alpha), 1, ENCODER_MOMENTUM, bias=False)
         skips = [image]
         for index, (channels, strides) in enumerate(_ENCODER_BLOCKS, start=1):
             name, entry = f"block_{index}", x

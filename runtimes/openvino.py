@@ -104,7 +104,11 @@ class OpenVino(ArtifactRuntime):
     def _invoke(self, x: Array) -> Array:
         # Copied in and out: the request's own tensors never alias an array of the caller's.
         request = self._request
-        request.get_input_tensor(0).data[...] = x
+        tensor = request.get_input_tensor(0)
+        if tuple(tensor.shape) != x.shape:
+            # A model with a dynamic batch has an empty tensor until it is told otherwise.
+            tensor.shape = x.shape
+        tensor.data[...] = x
         request.infer()
         return np.array(request.get_output_tensor(0).data)
 

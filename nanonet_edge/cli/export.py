@@ -77,7 +77,9 @@ def export(
     channel_order: Annotated[Channels, typer.Option(help="Order in which frames come.")] = Channels.BGR,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Folder of images to calibrate with. Default: the shipped recording, else generated."),
+        typer.Option(
+            help="Folder of images to calibrate with. Default: the shipped recording, else generated."
+        ),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="How many of them to draw.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Of that draw.")] = 0,

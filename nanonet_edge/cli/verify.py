@@ -64,8 +64,8 @@ def verify(
     from nanonet_edge.benchmarks.agreement_result import VERIFY_NAME, Thresholds
     from nanonet_edge.benchmarks.sidebyside import save_worst
     from nanonet_edge.bundle import Bundle
-    from nanonet_edge.results import results_folder, save_result
     from nanonet_edge.reference import KerasReference
+    from nanonet_edge.results import results_folder, save_result
 
     opened = Bundle.open(bundle)
     images = _images(data, masks, limit, seed)

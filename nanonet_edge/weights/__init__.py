@@ -32,7 +32,6 @@ def bundled_weights(variant: Variant, topology: Topology) -> BundledWeights:
     )
     if not found.checkpoint.is_file():
         shipped = ", ".join(sorted(p.name.removesuffix(".weights.h5") for p in _FOLDER.glob("*.weights.h5")))
-        raise UsageError(
-            f"no weights ship for NanoNet-{variant.name.upper()} ({topology}): give --weights FILE (shipped: {shipped})"
-        )
+        wanted = f"NanoNet-{variant.name.upper()} ({topology})"
+        raise UsageError(f"no weights ship for {wanted}: give --weights FILE (shipped: {shipped})")
     return found

@@ -7,11 +7,11 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from nanonet_edge import reference as reference_module
 from nanonet_edge.benchmarks.agreement_result import VerifyResult
 from nanonet_edge.cli.verify import verify
 from nanonet_edge.errors import DatasetError, UsageError
 from nanonet_edge.results import load_result
-from nanonet_edge import reference
 from tests.benchmarks.agreement_fakes import SIZE, FakeReference, write_dataset
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -22,7 +22,7 @@ app.command()(verify)
 @pytest.fixture(autouse=True)
 def reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny bundle holds no Keras checkpoint: its network stands in for the reference."""
-    monkeypatch.setattr(reference, "KerasReference", FakeReference)
+    monkeypatch.setattr(reference_module, "KerasReference", FakeReference)
 
 
 @pytest.fixture
