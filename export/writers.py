@@ -19,7 +19,7 @@ from nanonet_edge.contract import (
 from nanonet_edge.errors import UnsupportedError
 from nanonet_edge.export.calibration import Calibration
 from nanonet_edge.export.onnx_graph import INPUT_NAME, build_onnx
-from nanonet_edge.export.openvino_ir import write_openvino
+from nanonet_edge.export.openvino_ir import openvino_plan, write_openvino
 from nanonet_edge.export.quantization import Quantization, as_uint8, boundary, plan_activations
 from nanonet_edge.export.tflite_graph import TfliteWriter
 from nanonet_edge.graph import Graph
@@ -146,6 +146,8 @@ class ArtifactWriter:
             path.write_bytes(TfliteWriter(graph, precision, plan=plan or None, input_dtype=dtype).build())
             return (path,)
         half = precision is Precision.FP16
+        if file_format is Format.OPENVINO and dtype == "float32":
+            plan = openvino_plan(graph, plan)
         # OpenVINO halves constants itself: its compressed fp32 graph is faster than one of casts.
         model = build_onnx(
             graph,
