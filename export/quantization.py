@@ -22,6 +22,8 @@ Ranges = Mapping[str, tuple[float, float]]
 #: excitation unit that never fires would have scale 0) and nothing is lost by widening.
 MINIMUM_SPAN = 1e-3
 _WEIGHT_LIMIT = 127
+#: Weights that are smaller than this are zeros that training forgot; their scale would underflow.
+_NEGLIGIBLE = 1e-30
 #: Keeps a bias within int32 even where a channel's weights are all but zero.
 _BIAS_LIMIT = float(2**30)
 #: Operations whose output must be stored exactly as their input is.
@@ -120,8 +122,8 @@ def kernel_scales(node: Node) -> npt.NDArray[np.float64]:
     flat = _per_channel(node)
     peak = np.abs(flat).max(axis=0).astype(np.float64)
     # An all-zero channel may have any scale; take an ordinary one.
-    ordinary = float(peak.max()) or 1.0
-    return np.where(peak > 0, peak, ordinary) / _WEIGHT_LIMIT
+    ordinary = float(peak.max()) if peak.max() > _NEGLIGIBLE else 1.0
+    return np.where(peak > _NEGLIGIBLE, peak, ordinary) / _WEIGHT_LIMIT
 
 
 def _per_channel(node: Node) -> npt.NDArray[np.float32]:
