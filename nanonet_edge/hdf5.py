@@ -9,12 +9,15 @@ links that leave it and arrays of absurd size are refused.
 from __future__ import annotations
 
 import io
+import lzma
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +32,14 @@ _MAX_BYTES = 256 << 20
 _BATCH_NORM = ("gamma", "beta", "mean", "variance")
 _KERAS_NAMES = {"depthwise_kernel": "kernel", "moving_mean": "mean", "moving_variance": "variance"}
 
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+#: What h5py and zipfile raise for bytes that mean nothing to them; fuzzing met each.
+_DAMAGE = (
+    OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError, OverflowError,
+    EOFError, struct.error, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -36,7 +47,7 @@ class Layer:
 
     label: str
     op: str
-    weights: dict[str, npt.NDArray[np.float32]]
+    weights: Arrays
 
 
 def read_layers(path: Path) -> list[Layer]:
@@ -52,11 +63,13 @@ def read_layers(path: Path) -> list[Layer]:
         raise CheckpointError(
             f"{path}: expected a checkpoint file, found {'a folder' if path.exists() else 'nothing'}"
         )
+    if not path.stat().st_size:
+        raise CheckpointError(f"{path}: expected a checkpoint file, found an empty one")
     try:
         with h5py.File(_open_container(path), "r") as file:
-            return [_layer(path, label, arrays) for label, arrays in _walk(path, file) if arrays]
-    except (OSError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())
+            return [_layer(path, label, arrays) for label, arrays in _Reader(path).walk(file) if arrays]
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(
             f"{path}: expected a Keras checkpoint (.h5, .weights.h5 or .keras), found a damaged or other file"
             f" ({reason})"
@@ -64,115 +77,133 @@ def read_layers(path: Path) -> list[Layer]:
 
 
 def _open_container(path: Path) -> Path | io.BytesIO:
-    if not zipfile.is_zipfile(path):
+    import h5py
+
+    if h5py.is_hdf5(path) or not zipfile.is_zipfile(path):
         return path
-    try:
-        with zipfile.ZipFile(path) as archive:
-            member = archive.getinfo("model.weights.h5")
-            if member.file_size > _MAX_BYTES:
-                raise CheckpointError(f"{path}: expected at most {_MAX_BYTES} bytes of weights, found more")
-            return io.BytesIO(archive.read(member))
-    except KeyError:
-        raise CheckpointError(f"{path}: expected model.weights.h5 in the archive, found none") from None
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise CheckpointError(f"{path}: expected a .keras archive, found a damaged one ({error})") from None
+    with zipfile.ZipFile(path) as archive:
+        if "model.weights.h5" not in archive.namelist():
+            raise CheckpointError(f"{path}: expected model.weights.h5 in the archive, found none")
+        member = archive.getinfo("model.weights.h5")
+        if member.file_size > _MAX_BYTES:
+            raise CheckpointError(
+                f"{path}: expected at most {_MAX_BYTES} bytes of weights, found {member.file_size}"
+            )
+        return io.BytesIO(archive.read(member))
 
 
-def _walk(path: Path, file: h5py.File) -> Iterator[tuple[str, dict[str, npt.NDArray[np.float32]]]]:
-    root = file.get("model_weights", file)
-    if "layer_names" in root.attrs:
-        yield from _walk_legacy(path, root)
-    elif "layers" in file:
-        layers = _group(path, file, "layers")
-        for name in sorted(layers, key=_natural):
-            yield name, _read_vars(path, _group(path, layers, name), f"layers/{name}")
+class _Reader:
+    """Finds the arrays of one file, following hard links only, up to a total of `_MAX_BYTES`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.bytes = 0
+
+    def walk(self, file: h5py.File) -> Iterator[tuple[str, Arrays]]:
+        """The name and arrays of each layer, whichever layout the file has."""
+        # Names are compared in a set: h5py's own `in` would follow a link out of the file.
+        root = self.group(file, "model_weights") if "model_weights" in set(file) else file
+        if "layer_names" in root.attrs or "layer_names0" in root.attrs:
+            yield from self._walk_legacy(root)
+        elif "layers" in set(file):
+            layers = self.group(file, "layers")
+            for name in sorted(layers, key=_natural):
+                yield name, self._vars(self.group(layers, name), name)
+        else:
+            found = ", ".join(list(file)[:5]) or "nothing"
+            raise CheckpointError(
+                f"{self.path}: expected the layout of a Keras checkpoint, found {found} at its root"
+            )
+
+    def _walk_legacy(self, root: h5py.Group) -> Iterator[tuple[str, Arrays]]:
+        for name in _names(root, "layer_names"):
+            group = self.group(root, name)
+            arrays = {}
+            for weight in _names(group, "weight_names"):
+                short = weight.rsplit("/", 1)[-1].partition(":")[0]
+                arrays[_KERAS_NAMES.get(short, short)] = self.array(group, weight, weight)
+            yield name, arrays
+
+    def _vars(self, group: h5py.Group, layer: str) -> Arrays:
+        if "vars" not in set(group):
+            return {}
+        members = self.group(group, "vars")
+        return {
+            name: self.array(members, name, f"layers/{layer}/vars/{name}")
+            for name in sorted(members, key=_natural)
+        }
+
+    def group(self, parent: h5py.Group, name: str) -> h5py.Group:
+        """The group `name` of `parent`."""
+        import h5py
+
+        item = self._child(parent, name)
+        if not isinstance(item, h5py.Group):
+            raise CheckpointError(f"{self.path}: expected layer '{name}', found none")
+        return item
+
+    def array(self, parent: h5py.Group, name: str, label: str) -> npt.NDArray[np.float32]:
+        """The values of the dataset `name` of `parent`, which messages call `label`."""
+        import h5py
+
+        data = self._child(parent, name)
+        if not isinstance(data, h5py.Dataset) or not data.shape or 0 in data.shape:
+            raise CheckpointError(f"{self.path}: expected array '{label}', found none")
+        if data.external or data.is_virtual:
+            raise CheckpointError(f"{self.path}: array '{label}' is stored outside the file: refused")
+        if data.dtype.kind != "f":
+            raise CheckpointError(
+                f"{self.path}: array '{label}': expected floating point, found {data.dtype}"
+            )
+        self.bytes += data.size * max(data.dtype.itemsize, 4)
+        if self.bytes > _MAX_BYTES:
+            raise CheckpointError(
+                f"{self.path}: array '{label}': expected at most {_MAX_BYTES} bytes in all, found more"
+            )
+        with np.errstate(over="ignore"):
+            array = np.asarray(data[()], np.float32)
+        if count := int(array.size - np.isfinite(array).sum()):
+            raise CheckpointError(
+                f"{self.path}: array '{label}': expected finite values, found {count} NaN or infinite"
+            )
+        return array
+
+    def _child(self, parent: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+        """What `name` ("a/b", relative) leads to, or None; every step is checked before it is taken."""
+        import h5py
+
+        item: h5py.Group | h5py.Dataset = parent
+        for part in name.split("/"):
+            if part in ("", ".") or not isinstance(item, h5py.Group) or part not in set(item):
+                return None
+            if not isinstance(item.get(part, getlink=True), h5py.HardLink):
+                raise CheckpointError(
+                    f"{self.path}: '{name}' is a link, which a checkpoint does not need: refused"
+                )
+            item = item[part]
+        return item
+
+
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    """A list of names; Keras splits it into name0, name1, … when it exceeds HDF5's 64 KiB."""
+    if attribute in group.attrs:
+        parts = [group.attrs[attribute]]
     else:
-        found = ", ".join(list(file)[:5]) or "nothing"
-        raise CheckpointError(f"{path}: expected the layout of a Keras checkpoint, found {found} at its root")
+        parts = []
+        while (part := f"{attribute}{len(parts)}") in group.attrs:
+            parts.append(group.attrs[part])
+    return [name.decode() if isinstance(name, bytes) else str(name) for part in parts for name in part]
 
 
-def _walk_legacy(path: Path, root: h5py.Group) -> Iterator[tuple[str, dict[str, npt.NDArray[np.float32]]]]:
-    for name in map(_text, _chunked_attribute(root, "layer_names")):
-        group = _group(path, root, name)
-        arrays = {}
-        for weight in map(_text, _chunked_attribute(group, "weight_names")):
-            short = weight.rsplit("/", 1)[-1].partition(":")[0]
-            arrays[_KERAS_NAMES.get(short, short)] = _read(path, group, weight)
-        yield name, arrays
-
-
-def _chunked_attribute(group: h5py.Group, name: str) -> list[Any]:
-    """An attribute that Keras splits into name0, name1, … when it exceeds HDF5's 64 KiB."""
-    if name in group.attrs:
-        return list(group.attrs[name])
-    values: list[Any] = []
-    while f"{name}{len(values)}" in group.attrs:
-        values.append(group.attrs[f"{name}{len(values)}"])
-    return [item for part in values for item in part]
-
-
-def _read_vars(path: Path, group: h5py.Group, label: str) -> dict[str, npt.NDArray[np.float32]]:
-    if "vars" not in group:
-        return {}
-    members = _group(path, group, "vars")
-    return {name: _read(path, members, name, label) for name in sorted(members, key=_natural)}
-
-
-def _group(path: Path, parent: h5py.Group, name: str) -> h5py.Group:
-    import h5py
-
-    _refuse_links(path, parent, name)
-    item = parent.get(name)
-    if not isinstance(item, h5py.Group):
-        raise CheckpointError(f"{path}: expected layer '{name}', found none")
-    return item
-
-
-def _refuse_links(path: Path, parent: h5py.Group, name: str) -> None:
-    import h5py
-
-    parts = name.strip("/").split("/")
-    for index, part in enumerate(parts):
-        if not isinstance(parent, h5py.Group) or part not in parent.keys():  # noqa: SIM118 (resolves no link)
-            return
-        if not isinstance(parent.get(part, getlink=True), h5py.HardLink):
-            raise CheckpointError(f"{path}: '{name}' is a link, which a checkpoint does not need: refused")
-        if index < len(parts) - 1:
-            parent = parent[part]
-
-
-def _read(path: Path, group: h5py.Group, name: str, label: str = "") -> npt.NDArray[np.float32]:
-    import h5py
-
-    _refuse_links(path, group, name)
-    data = group.get(name)
-    shown = f"{label}/{name}" if label else name
-    if not isinstance(data, h5py.Dataset):
-        raise CheckpointError(f"{path}: expected array '{shown}', found none")
-    if data.external or data.is_virtual:
-        raise CheckpointError(f"{path}: array '{shown}' is stored outside the file: refused")
-    if data.dtype.kind != "f":
-        raise CheckpointError(f"{path}: array '{shown}': expected floating point, found {data.dtype}")
-    if data.nbytes > _MAX_BYTES:
-        raise CheckpointError(
-            f"{path}: array '{shown}': expected at most {_MAX_BYTES} bytes, found {data.nbytes}"
-        )
-    array = np.asarray(data[()], np.float32)
-    if not np.isfinite(array).all():
-        count = int(array.size - np.isfinite(array).sum())
-        raise CheckpointError(
-            f"{path}: array '{shown}': expected finite values, found {count} NaN or infinite"
-        )
-    return array
-
-
-def _layer(path: Path, label: str, arrays: dict[str, npt.NDArray[np.float32]]) -> Layer:
+def _layer(path: Path, label: str, arrays: Arrays) -> Layer:
     """Tell what a layer is from its arrays alone."""
     ranks = [array.ndim for array in arrays.values()]
     numbered = all(name.isdigit() for name in arrays)
     if ranks == [1, 1, 1, 1]:
         named = dict(zip(_BATCH_NORM, arrays.values(), strict=True)) if numbered else arrays
         if named.keys() == set(_BATCH_NORM):
+            if (named["variance"] < 0).any():
+                raise CheckpointError(f"{path}: layer '{label}': expected variances of 0 or more, found less")
             return Layer(label, "batch_norm", {name: named[name] for name in _BATCH_NORM})
     elif ranks[0] in (2, 4) and ranks[1:] in ([], [1]):
         names = ("kernel", "bias")[: len(arrays)]
@@ -189,10 +220,6 @@ def _layer(path: Path, label: str, arrays: dict[str, npt.NDArray[np.float32]]) -
 
 def _natural(name: str) -> tuple[tuple[str, int], ...]:
     return tuple((text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", name)[:-1])
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def write_layers(path: Path | io.BytesIO, layers: list[Layer], attributes: dict[str, str]) -> None:
