@@ -11,13 +11,19 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from nanonet_edge.errors import UsageError
+
 _TEMPORARY = ".nanonet-edge-tmp-"
+_OLD = "-old"
+#: Owner's process, destination's name and whether it is the old content, from a temporary's name.
+_LEFTOVER = re.compile(re.escape(_TEMPORARY) + rf"(\d+)-(?:(.+)-)?[a-z0-9_]{{8}}({_OLD})?")
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -30,6 +36,7 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file all at once, creating its folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path.parent)
     descriptor, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{os.getpid()}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -49,10 +56,16 @@ def replaced_folder(destination: Path) -> Iterator[Path]:
     """Give a fresh folder to fill; when the block ends well it becomes `destination`.
 
     An existing folder at `destination` is exchanged for the new one and then removed. If the
-    block raises, the new folder is removed and `destination` stays as it was. Folders that
-    earlier, killed runs left beside it are removed first.
+    block raises, the new folder is removed and `destination` stays as it was. What earlier,
+    killed runs left beside it is removed first. A symbolic link at `destination` stays: the
+    folder that it leads to is replaced.
+
+    Raises:
+        UsageError: `destination` is a file.
     """
-    destination = Path(os.path.abspath(destination))
+    destination = Path(os.path.realpath(destination))
+    if destination.exists() and not destination.is_dir():
+        raise UsageError(f"{destination}: expected a folder to replace, found a file")
     destination.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(destination.parent)
     prefix = f"{_TEMPORARY}{os.getpid()}-{destination.name}-"
@@ -73,7 +86,7 @@ def _move_into_place(staging: Path, destination: Path) -> None:
         staging.rename(destination)
     elif not _exchange(staging, destination):
         # No atomic exchange on this system: the gap is two renames wide.
-        old = staging.with_name(staging.name + "-old")
+        old = staging.with_name(staging.name + _OLD)
         destination.rename(old)
         staging.rename(destination)
         shutil.rmtree(old, ignore_errors=True)
@@ -97,9 +110,17 @@ def _exchange(first: Path, second: Path) -> bool:
 
 def _remove_leftovers(folder: Path) -> None:
     for path in folder.glob(f"{_TEMPORARY}*"):
-        owner = path.name.removeprefix(_TEMPORARY).partition("-")[0]
-        if owner.isdigit() and not _is_alive(int(owner)):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        match = _LEFTOVER.fullmatch(path.name)
+        if match is None or _is_alive(int(match[1])):
+            continue
+        destination = folder / match[2] if match[2] else path
+        if match[3] and not destination.exists():
+            # Its run died between the two renames of a system without an exchange.
+            path.rename(destination)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:

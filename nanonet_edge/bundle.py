@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +81,8 @@ class Bundle:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise BundleError(f"{path}: expected JSON text, found binary data") from None
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read: {error.strerror}") from None
         manifest = parse_manifest(text, path)
         for record in manifest.files:
             _check_file(root, record)
@@ -108,9 +111,28 @@ class Bundle:
         return self.root / self.manifest.weights.file.path
 
     def golden(self) -> Golden:
-        """Read the golden vectors."""
-        with np.load(self.root / self.manifest.golden.file.path, allow_pickle=False) as data:
-            return Golden(data["frames"], data["probability"])
+        """Read the golden vectors.
+
+        Raises:
+            BundleError: the file is no .npz, or its arrays are not what the manifest says.
+        """
+        path = self.root / self.manifest.golden.file.path
+        try:
+            # A plain .npy would be no context manager: TypeError or AttributeError by Python's version.
+            with np.load(path, allow_pickle=False) as data:
+                frames, probability = data["frames"], data["probability"]
+        except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, BadZipFile) as error:
+            raise BundleError(f"{path}: expected golden vectors (.npz): {error}") from None
+        size, count = self.manifest.size, self.manifest.golden.count
+        wanted = ((count, size, size, self.manifest.classes), np.float32)
+        if frames.dtype != np.uint8 or frames.ndim != 4 or len(frames) != count or frames.shape[3] != 3:
+            raise BundleError(f"{path}: expected {count} uint8 frames, found {frames.dtype} {frames.shape}")
+        if (probability.shape, probability.dtype) != wanted:
+            raise BundleError(
+                f"{path}: expected probabilities of shape {wanted[0]}, float32, "
+                f"found {probability.shape}, {probability.dtype}"
+            )
+        return Golden(frames, probability)
 
     def _artifact(self, record: ArtifactRecord) -> Artifact:
         return Artifact(self.root / record.files[0].path, record, self.manifest_sha256)

@@ -8,11 +8,11 @@ Quantized values follow the affine rule ``real = (stored - zero_point) * scale``
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from nanonet_edge.errors import TensorError, UsageError
 from nanonet_edge.variants import Head
@@ -21,6 +21,8 @@ Array = npt.NDArray[Any]
 Layout = Literal["nhwc", "nchw"]
 ChannelOrder = Literal["bgr", "rgb"]
 DType = Literal["float32", "float16", "int8", "uint8", "int16", "bool"]
+Extent = Annotated[int, Field(gt=0)]
+Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 #: Half a stored unit is enough to tell p > 0.5 from p <= 0.5 in integers.
 PROBABILITY_THRESHOLD = 0.5
@@ -38,11 +40,11 @@ class InputContract(_Frozen):
     """
 
     name: str
-    shape: tuple[int, int, int, int]
+    shape: tuple[Extent, Extent, Extent, Extent]
     layout: Layout = "nhwc"
     channel_order: ChannelOrder = "bgr"
     dtype: DType = "float32"
-    scale: float = 1.0
+    scale: Scale = 1.0
     zero_point: int = 0
     resize: Literal["opencv-bilinear"] = "opencv-bilinear"
 
@@ -60,12 +62,12 @@ class OutputContract(_Frozen):
     """
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[Extent, ...]
     layout: Layout = "nhwc"
     kind: Head = Head.PROBABILITY
-    classes: int = 1
+    classes: Extent = 1
     dtype: DType = "float32"
-    scale: float = 1.0
+    scale: Scale = 1.0
     zero_point: int = 0
     threshold: float | None = PROBABILITY_THRESHOLD
 

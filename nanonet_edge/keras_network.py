@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nanonet_edge.extras import require
-from nanonet_edge.graph import Graph, Node
+from nanonet_edge.graph import Graph, GraphError, Node
 
 if TYPE_CHECKING:
     import keras
@@ -19,6 +19,8 @@ def build_keras(graph: Graph) -> keras.Model:
 
     Raises:
         MissingExtraError: Keras is not installed.
+        GraphError: Keras has no layer for an operation of a rewritten graph (mask, edge_pad,
+            depth_to_space).
     """
     keras = require("keras")
     size, channels = graph.size, int(graph.input.attributes["channels"])
@@ -27,7 +29,10 @@ def build_keras(graph: Graph) -> keras.Model:
     for node in graph.nodes[1:]:
         layer = _layer(keras.layers, node, graph)
         inputs = [tensors[name] for name in node.inputs]
-        tensors[node.name] = layer(inputs[0] if len(inputs) == 1 else inputs)
+        x = layer(inputs[0] if len(inputs) == 1 else inputs)
+        if node.activation != "none":
+            x = keras.layers.Activation(node.activation, name=f"{node.name}_{node.activation}")(x)
+        tensors[node.name] = x
         layers.append((node, layer))
     model = keras.Model(tensors[graph.input.name], tensors[graph.output], name="nanonet")
     for node, layer in layers:
@@ -71,4 +76,6 @@ def _layer(layers: Any, node: Node, graph: Graph) -> Any:
         "upsample_bilinear": lambda: layers.UpSampling2D(2, interpolation="bilinear", name=name),
         "zero_pad": lambda: layers.ZeroPadding2D(((0, 1), (0, 1)), name=name),
     }
+    if node.op not in plain:
+        raise GraphError(f"node '{node.name}': Keras has no layer for {node.op}")
     return plain[node.op]()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -21,8 +21,9 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 def _inside(path: str) -> str:
     parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in path or not parts.parts:
-        raise ValueError(f"path '{path}' leaves the bundle")
+    outside = parts.is_absolute() or PureWindowsPath(path).drive or ".." in parts.parts or "\\" in path
+    if outside or not parts.parts or not path.isprintable():
+        raise ValueError(f"path {path!a} is not that of a file in the bundle")
     return path
 
 
@@ -48,13 +49,15 @@ class CalibrationRecord(Record):
 
     `source` is "images" (a folder of the user's), "recorded" (shipped with the weights) or
     "generated" (frames drawn by the toolkit). `digest` is a SHA-256 over the ordered list of
-    the images' own digests, so two bundles can be seen to have used the same images.
+    the images' own digests, so two bundles can be seen to have used the same images. `method`
+    chose the ranges; `rounding` chose the integer weights.
     """
 
     source: Literal["images", "recorded", "generated"]
     count: int = Field(ge=1)
     digest: Sha256
     method: Literal["min-max", "percentile", "mse"]
+    rounding: Literal["compensated", "nearest"] = "nearest"
     seed: int | None = None
     detail: str = ""
 
@@ -141,7 +144,7 @@ def parse_manifest(text: str, path: Path) -> Manifest:
     """
     try:
         data: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: expected JSON, found {error}") from None
     if not isinstance(data, dict) or data.get("schema_version") != SCHEMA_VERSION:
         found = data.get("schema_version") if isinstance(data, dict) else type(data).__name__

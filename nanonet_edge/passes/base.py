@@ -21,12 +21,13 @@ class Pass(ABC):
     """A rewrite that leaves the function of a graph as it is, up to float rounding.
 
     Subclasses give `name`, the operations that must be gone before (`without`) and those that
-    are gone after (`removes`), and the rewrite itself.
+    are gone after (`removes`), whether the output keeps its shape, and the rewrite itself.
     """
 
     name: ClassVar[str]
     without: ClassVar[frozenset[str]] = frozenset()
     removes: ClassVar[frozenset[str]] = frozenset()
+    keeps_shape: ClassVar[bool] = True
 
     def run(self, graph: Graph) -> PassResult:
         """Apply the pass, checking its conditions.
@@ -42,7 +43,7 @@ class Pass(ABC):
         result = rebuild(nodes.values(), output) if changes else graph
         self._check(result, self.removes, "left")
         before, after = graph.shapes()[graph.output], result.shapes()[result.output]
-        if before != after:
+        if self.keeps_shape and before != after:
             raise GraphError(f"pass {self.name}: the output's shape {before} became {after}")
         return PassResult(result, changes)
 

@@ -59,6 +59,7 @@ class SetHead(Pass):
     """
 
     name = "set-head"
+    keeps_shape = False  # an arg-max leaves one channel of many
 
     def __init__(self, head: Head) -> None:
         self.head = head

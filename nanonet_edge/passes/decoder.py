@@ -18,13 +18,13 @@ class SqueezeAsConvolution(Pass):
     removes = frozenset({"dense", "reshape"})
 
     def _rewrite(self, graph: Graph, nodes: dict[str, Node]) -> int:
-        changes = 0
+        shapes, changes = graph.shapes(), 0
         for node in graph:
             if node.op == "reshape" and graph[node.inputs[0]].op == "global_mean":
                 mean = graph[node.inputs[0]]
                 nodes[node.name] = mean.but(name=node.name, attributes={"keepdims": True})
                 changes += 1
-            elif node.op == "dense":
+            elif node.op == "dense" and len(shapes[node.inputs[0]]) == 3:
                 kernel = node.weights["kernel"][np.newaxis, np.newaxis]
                 attributes = {"strides": 1, "padding": "same", "activation": node.activation}
                 nodes[node.name] = node.but(op="conv2d", weights={"kernel": kernel}, attributes=attributes)

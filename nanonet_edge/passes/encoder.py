@@ -23,7 +23,8 @@ class MergeStridedPadding(Pass):
             padded = graph[node.inputs[0]]
             height, width, _ = shapes[padded.inputs[0]]
             kernel = node.weights["kernel"].shape[:2]
-            if node.strides == 2 and kernel == (3, 3) and height % 2 == 0 and width % 2 == 0:
+            matches = node.strides == 2 and kernel == (3, 3) and node.attributes.get("padding") == "valid"
+            if matches and height % 2 == 0 and width % 2 == 0:
                 attributes = {**node.attributes, "padding": "same"}
                 nodes[node.name] = node.but(inputs=padded.inputs, attributes=attributes)
                 changes += 1
