@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from nanonet_edge.export.observe import Tensor
 from nanonet_edge.extras import require
 from nanonet_edge.graph import Graph
 from nanonet_edge.keras_network import build_keras
+from nanonet_edge.quiet import STDERR, STDOUT, quiet
 from nanonet_edge.variants import Precision
 
 Tensors = Callable[[], Iterable[Tensor]]
@@ -105,19 +105,8 @@ class StraightConverter:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Python's and the native libraries' chatter off the user's streams."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(descriptor) for descriptor in (1, 2)]
-    with open(os.devnull, "wb") as sink:  # noqa: PTH123 (a device, not a path of ours)
-        for descriptor in (1, 2):
-            os.dup2(sink.fileno(), descriptor)
-        try:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                yield
-        finally:
-            for descriptor, copy in zip((1, 2), saved, strict=True):
-                os.dup2(copy, descriptor)
-                os.close(copy)
+    with quiet(STDOUT, STDERR), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield
 
 
 def random_tensors(size: int, count: int = 8, seed: int = 0) -> Tensors:

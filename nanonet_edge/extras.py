@@ -6,9 +6,11 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import sys
 from types import ModuleType
 
 from nanonet_edge.errors import MissingExtraError
+from nanonet_edge.quiet import quiet
 
 #: module name -> (extra that brings it, distributions that may provide it)
 OPTIONAL: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -24,6 +26,9 @@ OPTIONAL: dict[str, tuple[str, tuple[str, ...]]] = {
     "openvino": ("openvino", ("openvino",)),
 }
 
+#: They talk on stderr while they are imported, whatever their log levels are set to.
+_TALKATIVE = ("tensorflow", "keras")
+
 
 def require(module: str) -> ModuleType:
     """Import an optional module such as ``"onnxruntime"`` or ``"ai_edge_litert.interpreter"``.
@@ -34,12 +39,13 @@ def require(module: str) -> ModuleType:
     root = module.partition(".")[0]
     extra, _ = OPTIONAL[root]
     if root in ("tensorflow", "keras"):
-        # Both talk on stderr while they load; a user sees our lines only.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
         os.environ.setdefault("KERAS_BACKEND", "tensorflow")
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     try:
+        if root in _TALKATIVE and root not in sys.modules:
+            with quiet():
+                return importlib.import_module(module)
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == root:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from nanonet_edge.errors import RuntimeFailure
+from nanonet_edge.quiet import Captured, captured_output
 from nanonet_edge.runtimes._tflite_graph import Operator, read_execution
 from nanonet_edge.runtimes.artifact import ArtifactRuntime, Declared, only
 from nanonet_edge.runtimes.base import Array, RuntimeInfo, one_line
@@ -53,13 +55,19 @@ class InterpreterRuntime(ArtifactRuntime):
         return self._interpreter
 
     def _load(self, path: Path) -> None:
+        said = Captured()
         try:
-            interpreter = self._make(path, "no-xnnpack" not in self.options)
-            interpreter.allocate_tensors()
+            # The engine announces its delegate on stderr each time.
+            with captured_output() as said:
+                start = time.perf_counter_ns()
+                interpreter = self._make(path, "no-xnnpack" not in self.options)
+                interpreter.allocate_tensors()
+                self.load_ns = time.perf_counter_ns() - start
         except (RuntimeError, ValueError) as error:
-            if (refusal := explain_refusal(self.source, str(error), self.name)) is not None:
+            message = with_last_words(str(error), said)
+            if (refusal := explain_refusal(self.source, message, self.name)) is not None:
                 raise refusal from error
-            raise
+            raise RuntimeFailure(f"{self.source}: {self.name} refused it: {one_line(message)}") from error
         self._interpreter = interpreter
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         only(self.source, "input", len(inputs))
@@ -95,6 +103,12 @@ class InterpreterRuntime(ArtifactRuntime):
 
     def _release(self) -> None:
         self._interpreter = None
+
+
+def with_last_words(message: str, said: Captured) -> str:
+    """The engine's error with what it wrote on stderr and the error does not repeat."""
+    extra = [line for line in said.lines if not line.startswith("INFO: ") and line not in message]
+    return "; ".join([message.strip(), *extra])
 
 
 def explain_refusal(source: str, message: str, name: str) -> RuntimeFailure | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 import weakref
 from pathlib import Path
@@ -16,8 +17,10 @@ from nanonet_edge.contract import Array, InputContract, OutputContract
 from nanonet_edge.errors import RuntimeFailure, UnsupportedError, UsageError
 from nanonet_edge.extras import is_installed, require
 from nanonet_edge.manifest import record_file
+from nanonet_edge.quiet import Captured
 from nanonet_edge.runtimes import Runtime, RuntimeInfo, open_runtime
 from nanonet_edge.runtimes._tflite_graph import Operator, read_execution
+from nanonet_edge.runtimes._tflite_interpreter import with_last_words
 from nanonet_edge.runtimes.litert import LiteRt
 from nanonet_edge.runtimes.onnx_runtime import OnnxRuntime
 from nanonet_edge.runtimes.tf_lite import TfLite
@@ -152,6 +155,27 @@ def test_a_graph_that_xnnpack_refuses_says_so_and_runs_without(tmp_path: Path) -
     assert "litert:no-xnnpack may run it" in message
     with open_runtime(artifact, "litert:no-xnnpack") as runtime:
         assert runtime.mask(tiny_frames(1, 64)[0]).shape == (64, 64)
+
+
+@needs_litert
+def test_litert_does_not_announce_its_delegate(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.runtimes.tiny_tflite import make_tiny_tflite\n"
+        "from nanonet_edge.runtimes import open_runtime; from nanonet_edge.variants import Precision\n"
+        "artifact = make_tiny_tflite(Path(sys.argv[1]), Precision.FP32)\n"
+        "print(open_runtime(artifact, 'litert').info.delegate)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("XNNPACK\n", "")
+
+
+def test_an_engines_last_words_become_part_of_its_error() -> None:
+    said = Captured()
+    said.text = "INFO: Created a delegate.\nERROR: tensor 7 has no buffer\nERROR: known\n"
+    assert with_last_words("ERROR: known\n", said) == "ERROR: known; ERROR: tensor 7 has no buffer"
 
 
 @needs_litert
