@@ -26,6 +26,8 @@ from nanonet_edge.manifest import CalibrationRecord
 Frame = npt.NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 
+Rounding = Literal["compensated", "nearest"]
+
 _FORMAT = 1
 
 
@@ -67,16 +69,28 @@ class Calibration:
 
 
 def calibrate(
-    graph: Graph, frames: CalibrationFrames, method: Method = "mse", progress: Progress | None = None
+    graph: Graph,
+    frames: CalibrationFrames,
+    method: Method = "mse",
+    rounding: Rounding = "compensated",
+    progress: Progress | None = None,
 ) -> Calibration:
     """Round the weights of a rewritten graph and find the ranges of its tensors.
+
+    Args:
+        graph: rewritten.
+        frames: to look at.
+        method: how ranges are chosen.
+        rounding: "compensated" (see `rounding`), or "nearest" for comparison.
+        progress: called with ("calibrate", done, total).
 
     Raises:
         CalibrationError: there are no frames, or a tensor is not finite.
         MissingExtraError: onnx or onnxruntime is not installed.
     """
     contract = InputContract(name=graph.input.name, shape=(1, graph.size, graph.size, 3))
-    total = frames.count * (2 if method == "min-max" else 3)
+    rounds = rounding == "compensated"
+    total = frames.count * (rounds + (1 if method == "min-max" else 2))
     done = 0
 
     def tensors() -> Iterator[Tensor]:
@@ -87,17 +101,20 @@ def calibrate(
             if progress is not None:
                 progress("calibrate", done, total)
 
-    collector = MomentCollector(graph)
-    for values in Observer(graph)(tensors()):
-        collector.add(values)
     if not frames.count:
         raise CalibrationError("calibration: expected at least one frame, found none")
-    rounded = round_weights(graph, collector.moments())
+    rounded = graph
+    if rounds:
+        collector = MomentCollector(graph)
+        for values in Observer(graph)(tensors()):
+            collector.add(values)
+        rounded = round_weights(graph, collector.moments())
     record = CalibrationRecord(
         source=frames.source,
         count=frames.count,
         digest=frames.digest,
         method=method,
+        rounding=rounding,
         seed=frames.seed,
         detail=frames.detail,
     )

@@ -16,7 +16,13 @@ from nanonet_edge.bundle import Bundle
 from nanonet_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nanonet_edge.datasets import list_images
 from nanonet_edge.errors import UnsupportedError
-from nanonet_edge.export.calibration import Calibration, CalibrationFrames, calibrate, load_calibration
+from nanonet_edge.export.calibration import (
+    Calibration,
+    CalibrationFrames,
+    Rounding,
+    calibrate,
+    load_calibration,
+)
 from nanonet_edge.export.precision import SUPPORTED_STRAIGHT, combinations
 from nanonet_edge.export.ranges import Method
 from nanonet_edge.export.sources import calibration_folder, generated_frames
@@ -79,6 +85,7 @@ class ExportOptions:
         verification: a folder of images that will judge the result: none may be calibrated with.
         samples, seed: how many calibration images are drawn, and how.
         method: how ranges are chosen from what was seen.
+        rounding: how weights are rounded; "nearest" is there for comparison.
     """
 
     variant: str = "c"
@@ -94,6 +101,7 @@ class ExportOptions:
     samples: int = 128
     seed: int = 0
     method: Method = "mse"
+    rounding: Rounding = "compensated"
 
 
 def export_bundle(
@@ -259,10 +267,12 @@ class _Export:
             and self.shipped.calibration.is_file()
         ):
             recorded = load_calibration(self.shipped.calibration, graph, self.checkpoint.sha256)
-            if recorded is not None and recorded.record.method == self.options.method:
+            asked = (self.options.method, self.options.rounding)
+            if recorded is not None and (recorded.record.method, recorded.record.rounding) == asked:
                 self.say(f"calibration: recorded with the shipped weights ({recorded.record.detail})")
                 return recorded
-        return calibrate(graph, self._frames(), self.options.method, self.progress)
+        options = self.options
+        return calibrate(graph, self._frames(), options.method, options.rounding, self.progress)
 
     def _manifest(
         self, weights: FileRecord, golden: FileRecord, artifacts: Sequence[ArtifactRecord]

@@ -10,7 +10,6 @@ from nanonet_edge.export.quantization import Quantization
 from nanonet_edge.extras import require
 from nanonet_edge.graph import Graph
 
-
 _UNIT_OUTPUTS = frozenset({"sigmoid", "softmax"})
 #: Read by these alone, a tensor stays inside a fused kernel and is never stored.
 _FUSED_READERS = frozenset({"add", "sigmoid", "softmax"})

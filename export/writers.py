@@ -28,7 +28,7 @@ from nanonet_edge.passes import FoldInputScale, SetHead, SwapInputChannels, rewr
 from nanonet_edge.variants import Format, Head, Precision
 
 SUFFIXES = {Format.TFLITE: "", Format.ONNX: "", Format.OPENVINO: ".xml"}
-QUANTIZER = "nanonet-edge: covariance-compensated rounding, bias correction"
+QUANTIZER = "nanonet-edge"
 
 
 @dataclass(frozen=True)

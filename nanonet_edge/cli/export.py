@@ -32,6 +32,13 @@ class RangeMethod(Name):
     MSE = "mse"
 
 
+class WeightRounding(Name):
+    """How weights become integers."""
+
+    COMPENSATED = "compensated"
+    NEAREST = "nearest"
+
+
 class TensorLayout(Name):
     """Order of the dimensions of an ONNX or OpenVINO input."""
 
@@ -84,6 +91,9 @@ def export(
     samples: Annotated[int, typer.Option(min=1, help="How many of them to draw.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Of that draw.")] = 0,
     ranges: Annotated[RangeMethod, typer.Option(help="How ranges are chosen.")] = RangeMethod.MSE,
+    rounding: Annotated[
+        WeightRounding, typer.Option(help="How weights are rounded; nearest is for comparison.")
+    ] = WeightRounding.COMPENSATED,
     verification: Annotated[
         Path | None,
         typer.Option(help="Images that will judge the result: warn if any is calibrated with."),
@@ -120,6 +130,7 @@ def export(
         samples=samples,
         seed=seed,
         method=ranges.value,
+        rounding=rounding.value,
     )
     folder = output or Path("artifacts") / f"nanonet-{variant.lower()}"
     with common.progress() as progress:
