@@ -120,6 +120,8 @@ class Graph:
                 raise GraphError(f"node '{node.name}': {node.op} cannot have {len(node.inputs)} inputs")
             if missing := _REQUIRED_WEIGHTS.get(node.op, frozenset()) - node.weights.keys():
                 raise GraphError(f"node '{node.name}': {node.op} lacks {sorted(missing)}")
+            if node.op == "input" and seen:
+                raise GraphError(f"node '{node.name}': a second input")
             if unknown := [name for name in node.inputs if name not in seen]:
                 raise GraphError(f"node '{node.name}': input {unknown[0]} is not computed before it")
             if node.name in seen:
