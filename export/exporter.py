@@ -13,9 +13,14 @@ import numpy as np
 import nanonet_edge
 from nanonet_edge.atomic import replaced_folder, write_text
 from nanonet_edge.bundle import Bundle
-from nanonet_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from nanonet_edge.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    untrained_checkpoint,
+)
 from nanonet_edge.datasets import list_images
-from nanonet_edge.errors import UnsupportedError
+from nanonet_edge.errors import UnsupportedError, UsageError
 from nanonet_edge.export.calibration import (
     Calibration,
     CalibrationFrames,
@@ -75,6 +80,7 @@ class ExportOptions:
     Attributes:
         variant: "a", "b" or "c".
         weights: a checkpoint; None takes the one shipped for variant and topology.
+        untrained: random weights instead, to measure speed before there are trained ones.
         topology: None recognises it in `weights`, and means `released` for shipped ones.
         size: input height and width in pixels, a multiple of 32.
         formats: empty for all three; named ones must be able to do every precision.
@@ -90,6 +96,7 @@ class ExportOptions:
 
     variant: str = "c"
     weights: Path | None = None
+    untrained: bool = False
     topology: Topology | None = None
     size: int = DEFAULT_SIZE
     formats: tuple[Format, ...] = ()
@@ -121,7 +128,6 @@ def export_bundle(
         MissingExtraError: a library is not installed.
     """
     say = report or _ignore
-    variant = get_variant(options.variant)
     check_size(options.size)
     _refuse_foreign(output)
     formats = options.formats or tuple(Format)
@@ -138,15 +144,7 @@ def export_bundle(
         )
     for file_format, precision in pairs:
         options.boundary.dtype(file_format, precision)
-    shipped = None
-    if options.weights is None:
-        shipped = bundled_weights(variant, options.topology or Topology.RELEASED)
-    checkpoint = load_checkpoint(
-        shipped.checkpoint if shipped else Path(options.weights or ""),
-        variant=variant.name,
-        topology=options.topology,
-        size=options.size,
-    )
+    checkpoint, shipped = _checkpoint(options)
     for file_format in formats:
         skipped = [str(p) for p in options.precisions if (file_format, p) not in pairs]
         if skipped:
@@ -155,6 +153,21 @@ def export_bundle(
     with replaced_folder(output) as root:
         export.write(root, pairs)
     return Bundle.open(output)
+
+
+def _checkpoint(options: ExportOptions) -> tuple[Checkpoint, BundledWeights | None]:
+    """The network to export, and the shipped files if it is a shipped one."""
+    variant = get_variant(options.variant)
+    if options.untrained:
+        if options.weights is not None:
+            raise UsageError("--untrained means random weights: drop --weights")
+        return untrained_checkpoint(variant, options.topology or Topology.RELEASED, options.size), None
+    shipped = None
+    if options.weights is None:
+        shipped = bundled_weights(variant, options.topology or Topology.RELEASED)
+    path = shipped.checkpoint if shipped else Path(options.weights or "")
+    checkpoint = load_checkpoint(path, variant=variant.name, topology=options.topology, size=options.size)
+    return checkpoint, shipped
 
 
 def export_straight(

@@ -6,6 +6,7 @@ suffixes that depend on what else was built in the process.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from nanonet_edge.graph import Graph, Node
 from nanonet_edge.hdf5 import Layer, write_layers
 from nanonet_edge.hdf5_process import read_layers_isolated
 from nanonet_edge.manifest import sha256_file
-from nanonet_edge.network import build_network
+from nanonet_edge.network import build_network, random_fill
 from nanonet_edge.variants import VARIANTS, Topology, Variant, get_variant
 
 _KINDS = ("conv2d", "depthwise_conv2d", "batch_norm", "dense")
@@ -74,12 +75,24 @@ def load_checkpoint(
     return Checkpoint(path, sha256_file(path), found, place, classes, graph)
 
 
+def untrained_checkpoint(variant: Variant, topology: Topology, size: int = 256, seed: int = 0) -> Checkpoint:
+    """A network with random weights: as fast as a trained one, and its masks mean nothing."""
+    graph = build_network(variant, topology, size=size, fill=random_fill(seed))
+    digest = hashlib.sha256(layers_bytes(graph, "untrained")).hexdigest()
+    return Checkpoint(Path(f"untrained (random, seed {seed})"), digest, variant, topology, 1, graph)
+
+
 def save_checkpoint(graph: Graph, path: Path, origin: str = "") -> None:
     """Write the weights of an unrewritten network as `.weights.h5`, all at once."""
+    atomic.write_bytes(path, layers_bytes(graph, origin))
+
+
+def layers_bytes(graph: Graph, origin: str) -> bytes:
+    """What `save_checkpoint` writes."""
     buffer = io.BytesIO()
     layers = [Layer(node.name, node.op, dict(node.weights)) for node in graph if node.weights]
     write_layers(buffer, layers, {"origin": origin})
-    atomic.write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _by_kind(items: Sequence[Layer | Node]) -> dict[str, list[Layer | Node]]:

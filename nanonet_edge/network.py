@@ -76,14 +76,18 @@ def _identity_fill(layer: str, weight: str, shape: tuple[int, ...]) -> npt.NDArr
 
 
 def random_fill(seed: int) -> Fill:
-    """Weights like a trained network's: He-scaled kernels, batch norms with random statistics."""
+    """Weights like a trained network's: He-scaled kernels, batch norms with random statistics.
+
+    Squeeze kernels are positive, so that no unit is dead: stock int8 converters make files
+    of dead ones that engines refuse.
+    """
     generator = np.random.default_rng(seed)
 
     def fill(layer: str, weight: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        del layer
         if weight == "kernel":
             fan_in = int(np.prod(shape[:-1])) if shape[-1] != 1 or len(shape) != 4 else shape[0] * shape[1]
-            return generator.normal(0.0, np.sqrt(2.0 / fan_in), shape).astype(np.float32)
+            kernel = generator.normal(0.0, np.sqrt(2.0 / fan_in), shape).astype(np.float32)
+            return np.abs(kernel) if layer.endswith("_excite1") else kernel
         if weight in ("gamma", "variance"):
             # Gains below one keep the logits of ten stacked blocks within a few units.
             return generator.uniform(0.3, 0.9, shape).astype(np.float32)

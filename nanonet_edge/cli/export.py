@@ -59,6 +59,9 @@ def export(
         Path | None,
         typer.Option(help="Checkpoint (.h5, .weights.h5, .keras). Default: the shipped weights."),
     ] = None,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Random weights: measure speed before there are trained ones.")
+    ] = False,
     fp32: Annotated[bool, typer.Option("--fp32", help="Add precision fp32.")] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Add precision fp16.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Add precision static_wi8_ai8.")] = False,
@@ -119,6 +122,7 @@ def export(
     options = ExportOptions(
         variant=variant,
         weights=weights,
+        untrained=untrained,
         topology=topology,
         size=size,
         formats=tuple(dict.fromkeys(formats or ())),
