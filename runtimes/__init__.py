@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from nanonet_edge.runtimes.artifact import ArtifactRuntime
 from nanonet_edge.runtimes.base import Runtime, RuntimeInfo
+from nanonet_edge.runtimes.keras_reference import KerasRuntime
 from nanonet_edge.runtimes.registry import (
+    PAPER_SPEC,
     RuntimeListing,
     RuntimeSpec,
     default_spec,
     list_runtimes,
+    open_reference,
     open_runtime,
     parse_spec,
     runtimes_for,
 )
 
 __all__ = [
+    "PAPER_SPEC",
     "ArtifactRuntime",
+    "KerasRuntime",
     "Runtime",
     "RuntimeInfo",
     "RuntimeListing",
     "RuntimeSpec",
     "default_spec",
     "list_runtimes",
+    "open_reference",
     "open_runtime",
     "parse_spec",
     "runtimes_for",

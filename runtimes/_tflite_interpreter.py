@@ -121,10 +121,11 @@ def explain_refusal(source: str, message: str, name: str) -> RuntimeFailure | No
 
 
 def read_details(details: Details) -> Declared:
-    """A tensor as the interpreter describes it; floats have no scale."""
+    """A tensor as the interpreter describes it; floats, raw pixels and masks have no scale."""
     dtype = np.dtype(details["dtype"])
     scale, zero_point = details["quantization"]
-    quantized = dtype.kind in "iu"
+    # The interpreter says 0 for a tensor without one.
+    quantized = dtype.kind in "iu" and scale > 0
     return Declared(
         tuple(int(size) for size in details["shape"]),
         dtype.name,

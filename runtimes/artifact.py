@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -13,10 +12,10 @@ import numpy as np
 
 from nanonet_edge.bundle import Artifact
 from nanonet_edge.contract import InputContract, OutputContract
-from nanonet_edge.errors import MissingExtraError, RuntimeFailure, UnsupportedError, UsageError
-from nanonet_edge.extras import OPTIONAL, is_installed, require, version_of
+from nanonet_edge.errors import RuntimeFailure, UnsupportedError
+from nanonet_edge.extras import require
 from nanonet_edge.manifest import FileRecord, sha256_file
-from nanonet_edge.runtimes.base import Runtime
+from nanonet_edge.runtimes.engine import EngineRuntime
 from nanonet_edge.variants import Format
 
 _SCALE_TOLERANCE = 1e-5
@@ -40,14 +39,11 @@ class Declared:
     zero_point: int | None = None
 
 
-class ArtifactRuntime(Runtime):
+class ArtifactRuntime(EngineRuntime):
     """A runtime that opens an artifact of a bundle.
 
     Class attributes:
-        name: as in a runtime spec.
-        module: the optional dependency that brings the engine.
         formats: what it can load.
-        known_options: option -> what it does.
 
     Raises (from the constructor):
         UnsupportedError: the engine cannot load this format, or lacks what an option asks for.
@@ -56,10 +52,7 @@ class ArtifactRuntime(Runtime):
         RuntimeFailure: the engine refused the file, or the file is not what its record says.
     """
 
-    name: ClassVar[str]
-    module: ClassVar[str]
     formats: ClassVar[frozenset[Format]]
-    known_options: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, artifact: Artifact, threads: int = 1, options: tuple[str, ...] = ()) -> None:
         super().__init__(str(artifact.path), artifact.record.input, artifact.record.output, threads)
@@ -85,27 +78,6 @@ class ArtifactRuntime(Runtime):
             self.close()
             raise
 
-    @classmethod
-    def obstacle(cls) -> UsageError | None:
-        """Why the engine cannot be used here, or None if it can; imports nothing heavy."""
-        return None if is_installed(cls.module) else MissingExtraError(cls.module, OPTIONAL[cls.module][0])
-
-    @classmethod
-    def version(cls) -> str | None:
-        """The engine's version, None where it is not installed."""
-        return version_of(cls.module)
-
-    @classmethod
-    def check_options(cls, options: tuple[str, ...]) -> None:
-        """Refuse options that the engine does not have.
-
-        Raises:
-            UsageError: lists the ones it has.
-        """
-        for option in options:
-            if option not in cls.known_options:
-                raise unknown_option(cls.name, option, cls.known_options)
-
     def _start(self) -> None:
         """Get the engine ready; what this takes is not the model's load time."""
         require(self.module)
@@ -117,12 +89,6 @@ class ArtifactRuntime(Runtime):
     @abstractmethod
     def _declared(self) -> tuple[Declared, Declared]:
         """What the loaded file says of its only input and its only output."""
-
-
-def unknown_option(name: str, option: str, known: Mapping[str, str]) -> UsageError:
-    """The error for an option that the runtime `name` does not have."""
-    found = f"{name} has no option '{option}'"
-    return UsageError(f"{found}: expected one of {', '.join(known)}" if known else f"{found}: it has none")
 
 
 def only(source: str, what: str, count: int) -> None:

@@ -2,16 +2,21 @@
 
 A runtime *spec* is ``NAME[:OPTION[,OPTION...]]``: ``litert``, ``litert:no-xnnpack``,
 ``onnxruntime:CUDAExecutionProvider``, ``openvino:GPU,f16``.
+
+The reference, ``keras`` or ``keras:predict``, is a runtime like the others, but opens a bundle's
+reference weights and no artifact.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nanonet_edge.bundle import Artifact
+from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.errors import UnsupportedError, UsageError
 from nanonet_edge.manifest import Record
 from nanonet_edge.runtimes.artifact import ArtifactRuntime
+from nanonet_edge.runtimes.engine import EngineRuntime
+from nanonet_edge.runtimes.keras_reference import KerasRuntime
 from nanonet_edge.runtimes.litert import LiteRt
 from nanonet_edge.runtimes.onnx_runtime import OnnxRuntime
 from nanonet_edge.runtimes.openvino import OpenVino
@@ -22,6 +27,9 @@ from nanonet_edge.variants import Format
 RUNTIMES: dict[str, type[ArtifactRuntime]] = {
     runtime.name: runtime for runtime in (LiteRt, TfliteRuntime, TfLite, OnnxRuntime, OpenVino)
 }
+
+#: How the paper measured its frame rate: the unrewritten Keras model, image by image.
+PAPER_SPEC = f"{KerasRuntime.name}:predict"
 
 #: Who opens a format when nobody was asked for, best first. OpenVINO also loads TFLite files,
 #: but nobody deploys them so: it does that only by an explicit spec.
@@ -46,8 +54,9 @@ class RuntimeSpec:
 class RuntimeListing(Record):
     """One runtime: whether it is installed, what it loads, or why it cannot be used.
 
-    `reason` is empty if it is installed; else it says how to get it. `options` maps each
-    option of a spec to what it does.
+    `formats` is empty for the reference, which loads a bundle's reference weights. `reason` is
+    empty if it is installed; else it says how to get it. `options` maps each option of a spec
+    to what it does.
     """
 
     name: str
@@ -59,17 +68,25 @@ class RuntimeListing(Record):
 
 
 def parse_spec(text: str) -> RuntimeSpec:
-    """Read a runtime spec.
+    """Read the spec of a runtime that opens artifacts.
 
     Raises:
-        UsageError: there is no such runtime, or it has no such option; lists what exists.
+        UsageError: there is no such runtime, it opens no artifacts, or it has no such option;
+            lists what exists.
     """
+    spec = _split(text)
+    names = ", ".join(RUNTIMES)
+    if spec.name == KerasRuntime.name:
+        raise UsageError(f"runtime '{spec.name}' runs the reference, no artifact: expected one of {names}")
+    if spec.name not in RUNTIMES:
+        raise UsageError(f"runtime '{spec.name}' is unknown: expected one of {names}")
+    RUNTIMES[spec.name].check_options(spec.options)
+    return spec
+
+
+def _split(text: str) -> RuntimeSpec:
     name, colon, rest = text.partition(":")
-    if name not in RUNTIMES:
-        raise UsageError(f"runtime '{name}' is unknown: expected one of {', '.join(RUNTIMES)}")
-    options = tuple(rest.split(",")) if colon else ()
-    RUNTIMES[name].check_options(options)
-    return RuntimeSpec(name, options)
+    return RuntimeSpec(name, tuple(rest.split(",")) if colon else ())
 
 
 def open_runtime(artifact: Artifact, spec: str | None = None, threads: int = 1) -> ArtifactRuntime:
@@ -88,6 +105,26 @@ def open_runtime(artifact: Artifact, spec: str | None = None, threads: int = 1) 
     """
     parsed = parse_spec(default_spec(artifact.record.format) if spec is None else spec)
     return RUNTIMES[parsed.name](artifact, threads, parsed.options)
+
+
+def open_reference(bundle: Bundle, spec: str = KerasRuntime.name, threads: int = 1) -> KerasRuntime:
+    """Load a bundle's reference weights; close it, or use it as a context manager.
+
+    Args:
+        bundle: an opened bundle.
+        spec: ``keras`` or ``keras:predict``.
+        threads: for TensorFlow, which takes the number once per process.
+
+    Raises:
+        UsageError: the spec is wrong.
+        MissingExtraError: TensorFlow is not installed.
+        UnsupportedError: TensorFlow already runs in this process with another number of threads.
+        CheckpointError, RuntimeFailure: the weights cannot be loaded.
+    """
+    parsed = _split(spec)
+    if parsed.name != KerasRuntime.name:
+        raise UsageError(f"'{parsed.name}' is not the reference: expected {KerasRuntime.name}")
+    return KerasRuntime(bundle, threads, parsed.options)
 
 
 def runtimes_for(file_format: Format, installed_only: bool = True) -> tuple[str, ...]:
@@ -110,17 +147,18 @@ def default_spec(file_format: Format) -> str:
 
 
 def list_runtimes() -> tuple[RuntimeListing, ...]:
-    """Every runtime, installed or not."""
-    return tuple(_listing(runtime) for runtime in RUNTIMES.values())
+    """Every runtime, installed or not; the reference is the last."""
+    artifacts = (_listing(runtime, tuple(sorted(runtime.formats))) for runtime in RUNTIMES.values())
+    return (*artifacts, _listing(KerasRuntime, ()))
 
 
-def _listing(runtime: type[ArtifactRuntime]) -> RuntimeListing:
+def _listing(runtime: type[EngineRuntime], formats: tuple[Format, ...]) -> RuntimeListing:
     obstacle = runtime.obstacle()
     return RuntimeListing(
         name=runtime.name,
         installed=obstacle is None,
         version=runtime.version() if obstacle is None else None,
-        formats=tuple(sorted(runtime.formats)),
+        formats=formats,
         options=dict(runtime.known_options),
         reason="" if obstacle is None else str(obstacle),
     )

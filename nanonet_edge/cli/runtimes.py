@@ -37,7 +37,7 @@ def _table(listings: tuple[RuntimeListing, ...]) -> Table:
         table.add_row(
             listing.name,
             (listing.version or "unknown") if listing.installed else "not installed",
-            ", ".join(listing.formats),
+            ", ".join(listing.formats) or "the bundle's reference",
             escape("\n".join(options if listing.installed else [listing.reason])),
         )
     return table

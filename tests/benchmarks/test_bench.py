@@ -117,7 +117,7 @@ def test_tflite_runtime_and_others_are_not_chosen_unless_named(bundle: Bundle) -
 def test_missing_engine_skips_its_artifacts_with_the_install_line(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nanonet_edge.runtimes.artifact.is_installed", lambda module: module != "openvino")
+    monkeypatch.setattr("nanonet_edge.runtimes.engine.is_installed", lambda module: module != "openvino")
     plan = make_plan(bundle, None, None)
     assert [job.artifact.name for job in plan.jobs] == [ONNX, FP16]
     (skipped,) = plan.skipped

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 
 from nanonet_edge import contract
-from nanonet_edge.bundle import Artifact
+from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.errors import NanonetEdgeError, RuntimeFailure, TensorError, UsageError
 from nanonet_edge.manifest import record_file
-from nanonet_edge.runtimes import RuntimeInfo, open_runtime, parse_spec
+from nanonet_edge.runtimes import Runtime, RuntimeInfo, open_reference, open_runtime, parse_spec
+from nanonet_edge.runtimes.keras_reference import reference_contracts, running_threads
 from nanonet_edge.runtimes.registry import RUNTIMES
+from tests.runtimes.conftest import nanonet_probability
 from tests.tiny_bundle import tiny_frames, tiny_reference
 
 SIZE = 64
@@ -53,10 +55,16 @@ CASES = (
     Case("openvino:CPU,f32", FP32_TFLITE, "fp32", FP32_MARGIN),
     Case("openvino", "tiny.fp32.openvino", None, COARSE_MARGIN),
 )
-IDS = [f"{case.spec}-{case.artifact}" for case in CASES]
+REFERENCE_CASES = tuple(
+    Case(spec, "the reference", "fp32", FP32_MARGIN) for spec in ("keras", "keras:predict")
+)
 
 
-@pytest.fixture(params=CASES, ids=IDS)
+def name_of(case: Case) -> str:
+    return f"{case.spec}-{case.artifact}"
+
+
+@pytest.fixture(params=CASES, ids=name_of)
 def case(request: pytest.FixtureRequest) -> Case:
     found: Case = request.param
     obstacle = RUNTIMES[parse_spec(found.spec).name].obstacle()
@@ -67,31 +75,76 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture
 def artifact(case: Case, artifacts: dict[str, Artifact]) -> Artifact:
+    return find(artifacts, case)
+
+
+def find(artifacts: dict[str, Artifact], case: Case) -> Artifact:
     if case.artifact not in artifacts:
         pytest.skip(f"{case.artifact} cannot be made here: its writer is not installed")
     return artifacts[case.artifact]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model on a runtime, whatever is behind it: `expected` are its probabilities of FRAMES."""
+
+    case: Case
+    file: str
+    takes: contract.InputContract
+    expected: contract.Array
+    open: Callable[[], Runtime]
+
+    def tensor(self, index: int = 0) -> contract.Array:
+        return contract.preprocess(FRAMES[index], self.takes)
+
+
+@pytest.fixture(params=(*CASES, *REFERENCE_CASES), ids=name_of)
+def subject(request: pytest.FixtureRequest, artifacts: dict[str, Artifact]) -> Subject:
+    found: Case = request.param
+    if found in REFERENCE_CASES:
+        bundle: Bundle = request.getfixturevalue("nanonet")
+        takes, _ = reference_contracts(bundle)
+        # TensorFlow may have been started by an earlier test, and its threads cannot be changed.
+        return Subject(
+            found,
+            bundle.weights_path.name,
+            takes,
+            nanonet_probability(bundle, FRAMES),
+            lambda: open_reference(bundle, found.spec, running_threads()),
+        )
+    obstacle = RUNTIMES[parse_spec(found.spec).name].obstacle()
+    if obstacle is not None:
+        pytest.skip(str(obstacle))
+    artifact = find(artifacts, found)
+    return Subject(
+        found,
+        artifact.path.name,
+        artifact.record.input,
+        REFERENCE,
+        lambda: open_runtime(artifact, found.spec),
+    )
 
 
 def tensor(artifact: Artifact, index: int = 0) -> contract.Array:
     return contract.preprocess(FRAMES[index], artifact.record.input)
 
 
-def test_masks_and_probabilities_are_those_of_the_reference(case: Case, artifact: Artifact) -> None:
-    with open_runtime(artifact, case.spec) as runtime:
-        for frame, expected in zip(FRAMES, REFERENCE, strict=True):
+def test_masks_and_probabilities_are_those_of_the_reference(subject: Subject) -> None:
+    with subject.open() as runtime:
+        for frame, expected in zip(FRAMES, subject.expected, strict=True):
             probability = runtime.probability(frame)
             assert probability.shape == expected.shape
-            np.testing.assert_allclose(probability, expected, atol=case.margin)
-            decided = np.abs(expected[..., 0] - 0.5) > case.margin
+            np.testing.assert_allclose(probability, expected, atol=subject.case.margin)
+            decided = np.abs(expected[..., 0] - 0.5) > subject.case.margin
             assert decided.mean() > 0.8
             np.testing.assert_array_equal(runtime.mask(frame)[decided], (expected[..., 0] > 0.5)[decided])
 
 
-def test_two_loads_in_one_process_are_independent(case: Case, artifact: Artifact) -> None:
-    first_x, second_x = tensor(artifact, 0), tensor(artifact, 1)
-    with open_runtime(artifact, case.spec) as first:
+def test_two_loads_in_one_process_are_independent(subject: Subject) -> None:
+    first_x, second_x = subject.tensor(0), subject.tensor(1)
+    with subject.open() as first:
         before = first.invoke(first_x)
-        with open_runtime(artifact, case.spec) as second:
+        with subject.open() as second:
             other = second.invoke(second_x)
             np.testing.assert_array_equal(first.invoke(first_x), before)
             np.testing.assert_array_equal(second.invoke(second_x), other)
@@ -99,16 +152,16 @@ def test_two_loads_in_one_process_are_independent(case: Case, artifact: Artifact
     assert not np.array_equal(before, other)
 
 
-def test_the_result_belongs_to_the_caller(case: Case, artifact: Artifact) -> None:
-    x = tensor(artifact)
-    with open_runtime(artifact, case.spec) as runtime:
+def test_the_result_belongs_to_the_caller(subject: Subject) -> None:
+    x = subject.tensor()
+    with subject.open() as runtime:
         kept = runtime.invoke(x)
         copy = kept.copy()
-        runtime.invoke(tensor(artifact, 1))
+        runtime.invoke(subject.tensor(1))
         np.testing.assert_array_equal(kept, copy)
         kept[...] = 0
         np.testing.assert_array_equal(runtime.invoke(x), copy)
-    np.testing.assert_array_equal(x, tensor(artifact))
+    np.testing.assert_array_equal(x, subject.tensor())
 
 
 def test_the_number_of_threads_does_not_change_the_mask(case: Case, artifact: Artifact) -> None:
@@ -141,22 +194,22 @@ def _with(x: contract.Array, value: float) -> contract.Array:
     return changed
 
 
-def test_odd_inputs_are_refused_and_do_no_harm(case: Case, artifact: Artifact) -> None:
-    x = tensor(artifact)
-    with open_runtime(artifact, case.spec) as runtime:
+def test_odd_inputs_are_refused_and_do_no_harm(subject: Subject) -> None:
+    x = subject.tensor()
+    with subject.open() as runtime:
         before = runtime.invoke(x)
         for name, (distort, message) in ODD.items():
             if name in ("NaN", "infinity") and x.dtype.kind != "f":
                 continue
             with pytest.raises(TensorError) as caught:
                 runtime.invoke(distort(x))
-            assert_one_line(caught.value, artifact.path.name, message)
+            assert_one_line(caught.value, subject.file, message)
         np.testing.assert_array_equal(runtime.invoke(x), before)
 
 
-def test_a_closed_runtime_refuses_to_run(case: Case, artifact: Artifact) -> None:
-    x = tensor(artifact)
-    with open_runtime(artifact, case.spec) as runtime:
+def test_a_closed_runtime_refuses_to_run(subject: Subject) -> None:
+    x = subject.tensor()
+    with subject.open() as runtime:
         runtime.invoke(x)
     runtime.close()
     attempts: tuple[Callable[[], object], ...] = (
@@ -171,9 +224,9 @@ def test_a_closed_runtime_refuses_to_run(case: Case, artifact: Artifact) -> None
             attempt()
 
 
-def test_timing_gives_every_sample(case: Case, artifact: Artifact) -> None:
-    x = tensor(artifact)
-    with open_runtime(artifact, case.spec) as runtime:
+def test_timing_gives_every_sample(subject: Subject) -> None:
+    x = subject.tensor()
+    with subject.open() as runtime:
         samples = runtime.time_invoke(x, min_runs=7, min_seconds=0.0)
         assert samples.dtype == np.int64
         assert len(samples) == 7
@@ -186,18 +239,18 @@ def test_timing_gives_every_sample(case: Case, artifact: Artifact) -> None:
         assert runtime.load_ns > 0
 
 
-def test_info_says_what_really_runs(case: Case, artifact: Artifact) -> None:
-    with open_runtime(artifact, case.spec) as runtime:
+def test_info_says_what_really_runs(subject: Subject) -> None:
+    with subject.open() as runtime:
         info = runtime.info
     assert RuntimeInfo.model_validate_json(json.dumps(info.model_dump(mode="json"))) == info
-    assert info.name == parse_spec(case.spec).name
+    assert info.name == subject.case.spec.partition(":")[0]
     assert info.version[0].isdigit()
     assert info.device == "CPU"
-    if case.precision is None:
+    if subject.case.precision is None:
         assert info.computed_precision in ("fp32", "bf16", "fp16")
     else:
-        assert info.computed_precision == case.precision
-    if "no-xnnpack" in case.spec:
+        assert info.computed_precision == subject.case.precision
+    if "no-xnnpack" in subject.case.spec:
         assert info.delegate == "none"
 
 
@@ -290,7 +343,7 @@ def test_no_thread_is_wrong_use(case: Case, artifact: Artifact) -> None:
 IN_PROCESS = [case for case in CASES if not case.spec.startswith("tflite-runtime")]
 
 
-@pytest.mark.parametrize("case", IN_PROCESS, indirect=True, ids=lambda case: f"{case.spec}-{case.artifact}")
+@pytest.mark.parametrize("case", IN_PROCESS, indirect=True, ids=name_of)
 def test_many_loads_do_not_pile_up(case: Case, artifact: Artifact) -> None:
     x = tensor(artifact)
     resident = [_resident_bytes()]

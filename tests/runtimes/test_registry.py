@@ -12,12 +12,12 @@ from nanonet_edge.errors import MissingExtraError, UnsupportedError, UsageError
 from nanonet_edge.runtimes import (
     RuntimeSpec,
     default_spec,
+    engine,
     list_runtimes,
     open_runtime,
     parse_spec,
     runtimes_for,
 )
-from nanonet_edge.runtimes import artifact as artifact_module
 from nanonet_edge.runtimes.litert import LiteRt
 from nanonet_edge.runtimes.onnx_runtime import OnnxRuntime
 from nanonet_edge.runtimes.openvino import OpenVino
@@ -51,6 +51,10 @@ def test_a_spec_is_read_and_printed(text: str, name: str, options: tuple[str, ..
         ("", f"runtime '' is unknown: expected one of {', '.join(NAMES)}"),
         ("tensorrt", f"runtime 'tensorrt' is unknown: expected one of {', '.join(NAMES)}"),
         ("LiteRT", "runtime 'LiteRT' is unknown"),
+        (
+            "keras:predict",
+            f"runtime 'keras' runs the reference, no artifact: expected one of {', '.join(NAMES)}",
+        ),
         ("litert:", "litert has no option '': expected one of no-xnnpack"),
         ("litert:f32", "litert has no option 'f32': expected one of no-xnnpack"),
         ("onnxruntime:CUDA", "onnxruntime has no option 'CUDA'"),
@@ -100,7 +104,7 @@ def test_a_runtime_that_is_not_installed_says_how_to_get_it(
     artifacts: dict[str, Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artifact = some(artifacts, Format.ONNX)
-    monkeypatch.setattr(artifact_module, "is_installed", lambda module: False)
+    monkeypatch.setattr(engine, "is_installed", lambda module: False)
     with pytest.raises(MissingExtraError, match=r"pip install 'nanonet-edge\[openvino\]'"):
         open_runtime(artifact, "openvino")
     listing = {one.name: one for one in list_runtimes()}["onnxruntime"]
@@ -137,9 +141,9 @@ def test_what_this_machine_lacks_is_refused_with_what_it_has(
 
 def test_every_runtime_is_listed() -> None:
     listings = list_runtimes()
-    assert tuple(one.name for one in listings) == NAMES
+    assert tuple(one.name for one in listings) == (*NAMES, "keras")
     for one in listings:
-        assert one.formats
+        assert bool(one.formats) == (one.name != "keras")
         assert one.installed == (one.reason == "") == (one.version is not None)
 
 
@@ -156,7 +160,7 @@ def test_the_command_prints_a_table(
     show(monkeypatch, OnnxRuntime)
     command()
     out = capsys.readouterr().out
-    for name in NAMES:
+    for name in (*NAMES, "keras", "the bundle's reference"):
         assert name in out
     assert "pip install 'nanonet-edge[some-extra]'" in out
     assert "not installed" in out
