@@ -110,7 +110,7 @@ class _Reader:
             for name in sorted(layers, key=_natural):
                 yield name, self._vars(self.group(layers, name), name)
         else:
-            found = ", ".join(list(file)[:5]) or "nothing"
+            found = ", ".join(map(ascii, list(file)[:5])) or "nothing"
             raise CheckpointError(
                 f"{self.path}: expected the layout of a Keras checkpoint, found {found} at its root"
             )
@@ -172,6 +172,8 @@ class _Reader:
         """What `name` ("a/b", relative) leads to, or None; every step is checked before it is taken."""
         import h5py
 
+        if not name.isprintable():
+            raise CheckpointError(f"{self.path}: expected printable names, found {name!a}")
         item: h5py.Group | h5py.Dataset = parent
         for part in name.split("/"):
             if part in ("", ".") or not isinstance(item, h5py.Group) or part not in set(item):
