@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
-from nanonet_edge.benchmarks.interleave import duel
+from nanonet_edge.benchmarks.against_reference import measure_against_reference, require_reference
+from nanonet_edge.benchmarks.against_straight import fight_all
+from nanonet_edge.benchmarks.plan import Job, Plan, make_plan
 from nanonet_edge.benchmarks.timing import camera_frames
 from nanonet_edge.benchmarks.worker_process import Worker
 from nanonet_edge.benchmarks.worker_protocol import LoadRequest, MeasureRequest
-from nanonet_edge.bundle import Artifact, Bundle
-from nanonet_edge.errors import RuntimeFailure, UnsupportedError, UsageError
+from nanonet_edge.bundle import Bundle
+from nanonet_edge.errors import RuntimeFailure
 from nanonet_edge.machine import read_machine
-from nanonet_edge.results import (
-    BenchResult,
-    BenchRow,
-    BenchSettings,
-    Duel,
-    FailedDuel,
-    Skipped,
-)
-from nanonet_edge.runtimes import default_spec, list_runtimes, parse_spec
+from nanonet_edge.results import BenchResult, BenchRow, BenchSettings
 
 #: Called with the stage's name, how many steps are done and how many there are.
 Progress = Callable[[str, int, int], None]
@@ -32,27 +25,6 @@ _BFLOAT16 = "bf16"
 _FULL_PRECISION = {"openvino": "openvino:f32"}
 
 
-@dataclass(frozen=True)
-class Job:
-    """One artifact to be measured on one runtime."""
-
-    artifact: Artifact
-    spec: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be measured, and what cannot be because its engine is not installed.
-
-    `may_add_full_precision` is whether an engine that turns out to compute in bfloat16 is
-    measured in true fp32 as well: not where the user named the runtimes.
-    """
-
-    jobs: tuple[Job, ...]
-    skipped: tuple[Skipped, ...]
-    may_add_full_precision: bool
-
-
 def bench(
     bundle: Bundle,
     settings: BenchSettings | None = None,
@@ -60,6 +32,7 @@ def bench(
     runtimes: Sequence[str] | None = None,
     artifacts: Sequence[str] | None = None,
     straight: Bundle | None = None,
+    reference: bool = False,
     progress: Progress | None = None,
     start: StartWorker = Worker,
 ) -> BenchResult:
@@ -73,6 +46,8 @@ def bench(
         artifacts: names; all if None.
         straight: a bundle with the unrewritten graphs (it may be `bundle` itself); each
             artifact is then compared with its counterpart in interleaved rounds.
+        reference: measure the Keras reference too, and each artifact against it in interleaved
+            rounds.
         progress: called as the work goes on.
         start: how to start a measuring process.
 
@@ -81,15 +56,21 @@ def bench(
 
     Raises:
         UsageError: a spec is wrong, its engine is not installed, or nothing is left to run.
+        MissingExtraError: the reference is asked for and TensorFlow is not installed.
         BundleError: there is no artifact of that name.
     """
     settings = settings or BenchSettings()
     report = progress or (lambda stage, done, total: None)
     machine = read_machine()
     plan = make_plan(bundle, runtimes, artifacts)
+    reference_row = None
+    if reference:
+        require_reference()
     rows = tuple(_measure_all(bundle, plan, settings, report, start))
+    if reference:
+        reference_row, rows = measure_against_reference(bundle, rows, settings, report, start)
     duels, failed = (
-        _fight_all(bundle, straight, rows, settings.threads, report, start) if straight else ((), ())
+        fight_all(bundle, straight, rows, settings.threads, report, start) if straight else ((), ())
     )
     return BenchResult(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -98,48 +79,12 @@ def bench(
         machine=machine,
         settings=settings,
         frames=camera_frames(bundle)[1],
+        reference=reference_row,
         rows=rows,
         skipped=plan.skipped,
         duels=duels,
         failed_duels=failed,
     )
-
-
-def make_plan(bundle: Bundle, runtimes: Sequence[str] | None, artifacts: Sequence[str] | None) -> Plan:
-    """Which artifact runs on which runtime.
-
-    Raises:
-        UsageError: a spec is wrong, its engine is not installed, or nothing is left to run.
-        BundleError: there is no artifact of that name.
-    """
-    chosen = bundle.artifacts if artifacts is None else tuple(bundle.artifact(name) for name in artifacts)
-    if runtimes is not None:
-        return Plan(tuple(_named_jobs(chosen, runtimes)), (), may_add_full_precision=False)
-    jobs: list[Job] = []
-    skipped: list[Skipped] = []
-    for artifact in chosen:
-        try:
-            jobs.append(Job(artifact, default_spec(artifact.record.format)))
-        except UsageError as error:
-            skipped.append(Skipped(artifact=artifact.name, reason=str(error)))
-    if not jobs:
-        reasons = sorted({one.reason for one in skipped})
-        raise UsageError("; ".join(reasons) or f"{bundle.root}: expected artifacts to bench, found none")
-    return Plan(tuple(jobs), tuple(skipped), may_add_full_precision=True)
-
-
-def _named_jobs(artifacts: Sequence[Artifact], specs: Sequence[str]) -> Iterator[Job]:
-    listings = {listing.name: listing for listing in list_runtimes()}
-    for spec in dict.fromkeys(specs):
-        listing = listings[parse_spec(spec).name]
-        if not listing.installed:
-            raise UsageError(listing.reason)
-        jobs = [Job(artifact, spec) for artifact in artifacts if artifact.record.format in listing.formats]
-        if not jobs:
-            loads = ", ".join(listing.formats)
-            found = ", ".join(sorted({artifact.record.format for artifact in artifacts}))
-            raise UnsupportedError(f"{spec} loads {loads}, found artifacts in {found}")
-        yield from jobs
 
 
 def _measure_all(
@@ -173,7 +118,7 @@ def _measure(bundle: Bundle, job: Job, settings: BenchSettings, start: StartWork
         sustained_minutes=settings.sustained_minutes,
     )
     try:
-        with start(_load_request(bundle, job, settings.threads)) as worker:
+        with start(job.load_request(bundle, settings.threads)) as worker:
             worker.load()
             measurement = worker.measure(request)
     except RuntimeFailure as error:
@@ -188,56 +133,3 @@ def _measure(bundle: Bundle, job: Job, settings: BenchSettings, start: StartWork
         measurement=measurement,
         failure=failure,
     )
-
-
-def _load_request(bundle: Bundle, job: Job, threads: int) -> LoadRequest:
-    return LoadRequest(bundle=str(bundle.root), artifact=job.artifact.name, spec=job.spec, threads=threads)
-
-
-def _fight_all(
-    bundle: Bundle,
-    straight: Bundle,
-    rows: Sequence[BenchRow],
-    threads: int,
-    report: Progress,
-    start: StartWorker,
-) -> tuple[tuple[Duel, ...], tuple[FailedDuel, ...]]:
-    """Compare every rewritten artifact that ran with its straight counterpart."""
-    duels: list[Duel] = []
-    failed: list[FailedDuel] = []
-    contenders = [row for row in rows if row.graph == "rewritten" and row.measurement is not None]
-    for done, row in enumerate(contenders):
-        report("against straight", done, len(contenders))
-        counterpart = straight_counterpart(bundle.artifact(row.artifact), straight)
-        if counterpart is None:
-            failure = (
-                f"{row.artifact}: {straight.root} holds no straight {row.format} artifact in {row.precision}"
-            )
-            failed.append(FailedDuel(contender=row.artifact, spec=row.spec, baseline=None, failure=failure))
-            continue
-        contender = Job(bundle.artifact(row.artifact), row.spec)
-        try:
-            duels.append(
-                duel(
-                    _load_request(bundle, contender, threads),
-                    _load_request(straight, Job(counterpart, row.spec), threads),
-                    start=start,
-                )
-            )
-        except RuntimeFailure as error:
-            failed.append(
-                FailedDuel(
-                    contender=row.artifact, spec=row.spec, baseline=counterpart.name, failure=str(error)
-                )
-            )
-    report("against straight", len(contenders), len(contenders))
-    return tuple(duels), tuple(failed)
-
-
-def straight_counterpart(artifact: Artifact, straight: Bundle) -> Artifact | None:
-    """The artifact of the same format and precision whose graph was not rewritten, if there is one."""
-    wanted = (artifact.record.format, artifact.record.precision)
-    for other in straight.artifacts:
-        if other.record.graph == "straight" and (other.record.format, other.record.precision) == wanted:
-            return other
-    return None

@@ -38,8 +38,9 @@ def take_turns(
     Reversing every other pair cancels a steady drift of the machine. Each is warmed up before
     its first round.
     """
+    warm_up = request.model_copy(update={"min_seconds": WARMUP_SECONDS, "min_count": WARMUP_RUNS})
     for contestant in (first, second):
-        contestant.round(RoundRequest(min_seconds=WARMUP_SECONDS, min_count=WARMUP_RUNS))
+        contestant.round(warm_up)
     firsts: list[tuple[int, ...]] = []
     seconds: list[tuple[int, ...]] = []
     pair = ((first, firsts), (second, seconds))
@@ -93,8 +94,8 @@ def duel(
     speedup = ratio_of_medians(baseline_rounds, contender_rounds)
     return Duel(
         obtained="measured",
-        contender=contender.artifact,
-        baseline=baseline.artifact,
+        contender=contender.subject,
+        baseline=baseline.subject,
         spec=contender.spec,
         runtime=runtime,
         noise_floor=noise_floor,

@@ -46,15 +46,17 @@ from nanonet_edge.bundle import Bundle
 from nanonet_edge.contract import preprocess
 from nanonet_edge.errors import NanonetEdgeError, UnsupportedError, UsageError
 from nanonet_edge.results import Figure, Latency, Measurement, RuntimeRecord
-from nanonet_edge.runtimes import ArtifactRuntime, open_runtime
+from nanonet_edge.runtimes import Runtime, open_reference, open_runtime
+from nanonet_edge.runtimes.keras_reference import reference_contracts
 
 if TYPE_CHECKING:
-    from nanonet_edge.bundle import Artifact
-    from nanonet_edge.contract import Array
+    from collections.abc import Callable
+
+    from nanonet_edge.contract import Array, InputContract
 
 
 class Session:
-    """One artifact on one runtime, from load to the last figure.
+    """One artifact, or the reference, on one runtime: from load to the last figure.
 
     Raises:
         NanonetEdgeError: by any method: the bundle is damaged, the engine refused.
@@ -65,19 +67,16 @@ class Session:
 
         cv2.setNumThreads(request.threads)
         bundle = Bundle.open(request.bundle)
-        self._request = request
-        self._artifact: Artifact = bundle.artifact(request.artifact)
-        self._frames, _ = camera_frames(bundle)
+        takes, self._open = _subject(bundle, request)
+        frames, _ = camera_frames(bundle)
         # Preprocessing once before the baseline: what OpenCV sets up is not the engine's.
-        self._tensor: Array = preprocess(self._frames[0], self._artifact.record.input)
+        self._tensor: Array = preprocess(frames[0], takes)
         self._baseline = take_baseline()
         start = time.perf_counter_ns()
         self._runtime = self._open()
         self._startup_ns = time.perf_counter_ns() - start
         self._first_ns = self.time_invokes(1, 0.0)[0]
-
-    def _open(self) -> ArtifactRuntime:
-        return open_runtime(self._artifact, self._request.spec, threads=self._request.threads)
+        self._loop = FrameLoop(self._runtime, frames)
 
     def close(self) -> None:
         """Let go of the model."""
@@ -91,6 +90,12 @@ class Session:
         """Durations of invocations on a prepared tensor, in nanoseconds."""
         return time_invokes(self._runtime, self._tensor, min_count, min_seconds)
 
+    def time_round(self, request: RoundRequest) -> tuple[int, ...]:
+        """Durations of one round, in nanoseconds."""
+        if request.scope == "frame":
+            return run_until(self._loop.sample, min_seconds=request.min_seconds, min_count=request.min_count)
+        return self.time_invokes(request.min_count, request.min_seconds)
+
     def measure(self, request: MeasureRequest) -> Measurement:
         """Everything, in an order in which no figure disturbs another.
 
@@ -101,7 +106,7 @@ class Session:
             raise UnsupportedError(
                 "it runs in another process: a paced or sustained run would time the pipe too"
             )
-        loop = FrameLoop(self._runtime, self._frames)
+        loop = self._loop
         invoke, frame = self._time_invoke(request), self._time_frame(request, loop)
         memory = self._read_memory()
         trace = _run_long(request, loop)
@@ -138,6 +143,15 @@ class Session:
             return _milliseconds(runtime.load_ns)
 
 
+def _subject(bundle: Bundle, request: LoadRequest) -> tuple[InputContract, Callable[[], Runtime]]:
+    """What is to be loaded: the tensor that it takes, and how to open it."""
+    if request.artifact is None:
+        takes, _ = reference_contracts(bundle)
+        return takes, lambda: open_reference(bundle, request.spec, request.threads)
+    artifact = bundle.artifact(request.artifact)
+    return artifact.record.input, lambda: open_runtime(artifact, request.spec, request.threads)
+
+
 def _run_long(request: MeasureRequest, loop: FrameLoop) -> Trace | None:
     """The paced or sustained run, if one was asked for."""
     seconds = 60.0 * request.sustained_minutes if request.sustained_minutes else PACED_SECONDS
@@ -167,7 +181,7 @@ def _answer(session: Session, request: Request) -> Reply:
     if isinstance(request, DescribeRequest):
         return Reply(runtime=session.describe())
     if isinstance(request, RoundRequest):
-        return Reply(samples_ns=session.time_invokes(request.min_count, request.min_seconds))
+        return Reply(samples_ns=session.time_round(request))
     if isinstance(request, MeasureRequest):
         return Reply(measurement=session.measure(request))
     raise UsageError("expected one load request per worker, found a second one")

@@ -138,7 +138,7 @@ class Worker:
         self._replies.put("")
 
     def _failure(self, what: str) -> RuntimeFailure:
-        return RuntimeFailure(f"{self._load.artifact} on {self._load.spec}: {what}")
+        return RuntimeFailure(f"{self._load.subject} on {self._load.spec}: {what}")
 
     def _death(self) -> RuntimeFailure:
         code = self._process.wait()

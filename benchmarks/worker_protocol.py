@@ -15,13 +15,18 @@ from nanonet_edge.results import Measurement, RuntimeRecord
 
 
 class LoadRequest(Record):
-    """Load an artifact of a bundle on a runtime."""
+    """Load an artifact of a bundle on a runtime; `artifact` is None for its reference weights."""
 
     op: Literal["load"] = "load"
     bundle: str
-    artifact: str
+    artifact: str | None
     spec: str
     threads: int = Field(ge=1)
+
+    @property
+    def subject(self) -> str:
+        """What is loaded, in words."""
+        return self.artifact or "the reference"
 
 
 class DescribeRequest(Record):
@@ -31,9 +36,10 @@ class DescribeRequest(Record):
 
 
 class RoundRequest(Record):
-    """Time the engine for one short round, without warming up."""
+    """Time the engine, or whole frames, for one short round without warming up."""
 
     op: Literal["round"] = "round"
+    scope: Literal["invoke", "frame"] = "invoke"
     min_seconds: float = Field(ge=0)
     min_count: int = Field(ge=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nanonet_edge.export.exporter import ExportOptions, export_bundle, export_straight
+from nanonet_edge.export.straight_cache import cached_straight
 from nanonet_edge.export.writers import Boundary
 
-__all__ = ["Boundary", "ExportOptions", "export_bundle", "export_straight"]
+__all__ = ["Boundary", "ExportOptions", "cached_straight", "export_bundle", "export_straight"]

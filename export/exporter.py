@@ -309,7 +309,7 @@ class _Export:
                 file=golden, count=GOLDEN_COUNT, source=f"generated frames, seed {_GOLDEN_SEED}"
             ),
             artifacts=tuple(artifacts),
-            versions=_versions(),
+            versions=tool_versions(),
         )
 
 
@@ -339,7 +339,8 @@ def _refuse_foreign(output: Path) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
+def tool_versions() -> dict[str, str]:
+    """Versions of this package, of Python and of the libraries that may have had a hand in an export."""
     found = {module: version_of(module) for module in OPTIONAL}
     tools = {module: version for module, version in found.items() if version is not None}
     return {"nanonet_edge": nanonet_edge.__version__, "python": platform.python_version(), **tools}

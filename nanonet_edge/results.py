@@ -179,15 +179,11 @@ class Measurement(Record):
     sustained: Sustained | None = None
 
 
-class BenchRow(Record):
-    """One artifact on one runtime: its measurement, or what went wrong."""
+class _MeasuredRow(Record):
+    """Something on a runtime: its measurement, or what went wrong."""
 
-    artifact: str
-    format: Format
-    precision: Precision
-    graph: Literal["rewritten", "straight"]
-    bytes: int
     spec: str
+    bytes: int
     measurement: Measurement | None = None
     failure: str | None = None
 
@@ -196,6 +192,36 @@ class BenchRow(Record):
         if (self.measurement is None) == (self.failure is None):
             raise ValueError("expected either a measurement or a failure")
         return self
+
+
+class Speedup(Figure):
+    """How many times faster, from interleaved rounds: `ratio` is `value` with its interval."""
+
+    ratio: Ratio | None = None
+
+
+def _no_reference() -> Speedup:
+    return Speedup(obtained="measured", unit="", reason="the reference was not measured: add --reference")
+
+
+class BenchRow(_MeasuredRow):
+    """One artifact on one runtime.
+
+    `frame_speedup_over_reference` is the ratio of its frame rate to the reference's, from
+    rounds that both took in turn, not from the two measurements.
+    """
+
+    artifact: str
+    format: Format
+    precision: Precision
+    graph: Literal["rewritten", "straight"]
+    frame_speedup_over_reference: Speedup = Field(default_factory=_no_reference)
+
+
+class ReferenceRow(_MeasuredRow):
+    """The reference, the unrewritten Keras model at fp32; `bytes` is the size of the file `weights`."""
+
+    weights: str
 
 
 class Duel(Record):
@@ -263,6 +289,7 @@ class BenchResult(Record):
     machine: Machine
     settings: BenchSettings
     frames: FrameSource
+    reference: ReferenceRow | None = None
     rows: tuple[BenchRow, ...]
     skipped: tuple[Skipped, ...] = ()
     duels: tuple[Duel, ...] = ()
@@ -271,7 +298,8 @@ class BenchResult(Record):
     @property
     def failures(self) -> tuple[str, ...]:
         """What went wrong, one line each."""
-        rows = tuple(row.failure for row in self.rows if row.failure is not None)
+        measured = self.rows if self.reference is None else (self.reference, *self.rows)
+        rows = tuple(row.failure for row in measured if row.failure is not None)
         return rows + tuple(duel.failure for duel in self.failed_duels if duel.baseline is not None)
 
 

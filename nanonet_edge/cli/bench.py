@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nanonet_edge.bundle import Bundle
-    from nanonet_edge.results import BenchResult, BenchRow
+    from nanonet_edge.results import BenchResult, BenchRow, ReferenceRow
 
 _TFLITE_RUNTIME = "tflite-runtime"
 
@@ -38,6 +38,10 @@ def bench(
         str | None,
         typer.Option(metavar="straight", help="Compare with the unrewritten graph in interleaved rounds."),
     ] = None,
+    reference: Annotated[
+        bool,
+        typer.Option("--reference", help="Measure the Keras reference too: model.predict, image by image."),
+    ] = False,
     min_seconds: Annotated[float, typer.Option(min=0.0, help="Least duration of each scope.")] = 3.0,
     min_count: Annotated[int, typer.Option(min=1, help="Least number of runs in each scope.")] = 100,
     output: Annotated[
@@ -62,7 +66,13 @@ def bench(
     straight = _straight(opened, artifact) if against else None
     with common.progress() as progress:
         result = run(
-            opened, settings, runtimes=runtime, artifacts=artifact, straight=straight, progress=progress
+            opened,
+            settings,
+            runtimes=runtime,
+            artifacts=artifact,
+            straight=straight,
+            reference=reference,
+            progress=progress,
         )
     path = output or results_folder(bundle) / BENCH_NAME
     save_result(result, path)
@@ -107,21 +117,21 @@ def _mention_tflite_runtime(bundle: Bundle, named: list[str] | None) -> None:
 
 
 def _straight(bundle: Bundle, names: list[str] | None) -> Bundle:
-    """A bundle with the straight graphs: this one, if it has them all, else a fresh export."""
-    from nanonet_edge.benchmarks.bench import straight_counterpart
-    from nanonet_edge.export import export_straight
+    """A bundle with the straight graphs: this one, if it has them all, else one beside its results."""
+    from nanonet_edge.benchmarks.against_straight import straight_counterpart
+    from nanonet_edge.export import cached_straight
     from nanonet_edge.results import results_folder
 
     chosen = bundle.artifacts if names is None else tuple(bundle.artifact(name) for name in names)
     records = [one.record for one in chosen if one.record.graph == "rewritten"]
     if all(straight_counterpart(bundle.artifact(record.name), bundle) for record in records):
         return bundle
-    common.note("exporting the unrewritten graph")
-    return export_straight(
+    return cached_straight(
         bundle,
         results_folder(bundle.root) / "straight",
         formats=tuple(dict.fromkeys(record.format for record in records)),
         precisions=tuple(dict.fromkeys(record.precision for record in records)),
+        report=common.note,
     )
 
 
@@ -132,33 +142,48 @@ def _print(result: BenchResult) -> None:
     if any(row.measurement and row.measurement.sustained for row in result.rows):
         common.print_table(_sustained_table(result))
     if result.duels:
+        from nanonet_edge.benchmarks.rewrite_gain import summarize_gain
+
         common.print_table(_duel_table(result))
+        typer.echo(str(summarize_gain(result.duels)))
 
 
 def _table(result: BenchResult) -> Table:
     from rich.table import Table
 
     processor = result.machine.cpu_model or "an unnamed processor"
-    table = Table(
-        title=f"measured on {processor}, threads: {result.settings.threads}; times in ms",
-        caption=f"frame: {result.frames.description}; ~ marks a coefficient of variation above 2.5 %",
+    caption = (
+        f"frame: {result.frames.description}; MiB: memory; KiB: files; "
+        "~: coefficient of variation above 2.5 %"
     )
+    if result.reference is not None:
+        caption += (
+            "\nreference: the unrewritten Keras model at fp32, model.predict image by image; "
+            "FPS ratio: to it, in interleaved rounds, with its 95 % interval"
+        )
+    title = f"measured on {processor}, threads: {result.settings.threads}; times in ms"
+    table = Table(title=title, caption=caption)
     for column in ("artifact", "runtime", "computed in"):
         table.add_column(column)
-    for column in (
-        "invoke p50", "p90", "p99", "frame p50", "p90", "p99", "FPS", "load", "first", "memory MiB", "KiB",
-    ):  # fmt: skip
+    columns = ["invoke p50", "p90", "p99", "frame p50", "p90", "p99", "FPS", "load", "first", "MiB", "KiB"]
+    for column in columns:
         table.add_column(column, justify="right")
+    found = result.reference
+    if found is not None:
+        table.add_column("FPS ratio", justify="right")
+        table.add_row("reference", found.spec, *_cells(found), "", end_section=True)
     for row in result.rows:
-        table.add_row(row.artifact, row.spec, *_cells(row))
+        ratio = row.frame_speedup_over_reference.ratio
+        interval = "-" if ratio is None else f"{ratio.value:.1f}x [{ratio.low:.1f}, {ratio.high:.1f}]"
+        table.add_row(row.artifact, row.spec, *_cells(row), *([] if found is None else [interval]))
     return table
 
 
-def _cells(row: BenchRow) -> list[str]:
+def _cells(row: BenchRow | ReferenceRow) -> list[str]:
     size = f"{row.bytes / 1024:.0f}"
     found = row.measurement
     if found is None:
-        return ["failed", *["-"] * 10, size]
+        return ["failed", *["-"] * 9, size]
     cells = [found.runtime.computed_precision]
     for latency in (found.invoke, found.frame):
         summary = latency.summary

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nanonet_edge.benchmarks.bench import bench, make_plan, straight_counterpart
+from nanonet_edge.benchmarks.against_straight import straight_counterpart
+from nanonet_edge.benchmarks.bench import bench
+from nanonet_edge.benchmarks.plan import make_plan
 from nanonet_edge.benchmarks.worker_process import Worker
 from nanonet_edge.benchmarks.worker_protocol import LoadRequest, MeasureRequest, Reply, RoundRequest
 from nanonet_edge.bundle import Bundle

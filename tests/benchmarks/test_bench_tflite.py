@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from nanonet_edge.benchmarks.bench import bench, make_plan
+from nanonet_edge.benchmarks.bench import bench
+from nanonet_edge.benchmarks.plan import make_plan
 from nanonet_edge.benchmarks.scopes import COMPOSED
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.manifest import MANIFEST_NAME, Manifest
