@@ -27,8 +27,15 @@ from nanonet_edge.errors import (
 
 if TYPE_CHECKING:
     from nanonet_edge.bundle import Artifact, Bundle, Golden
+    from nanonet_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from nanonet_edge.contract import InputContract, OutputContract, preprocess, to_mask, to_probability
+    from nanonet_edge.datasets import read_frame
+    from nanonet_edge.graph import Graph
+    from nanonet_edge.interpreter import evaluate
     from nanonet_edge.manifest import Manifest
+    from nanonet_edge.network import build_network
+    from nanonet_edge.passes import rewrite
+    from nanonet_edge.reference import KerasReference
     from nanonet_edge.variants import VARIANTS, Format, Head, Precision, Topology, Variant
 
 __version__ = "0.1.0"
@@ -37,17 +44,26 @@ __version__ = "0.1.0"
 _LAZY = {
     "Artifact": "nanonet_edge.bundle",
     "Bundle": "nanonet_edge.bundle",
+    "Checkpoint": "nanonet_edge.checkpoint",
     "Format": "nanonet_edge.variants",
     "Golden": "nanonet_edge.bundle",
+    "Graph": "nanonet_edge.graph",
     "Head": "nanonet_edge.variants",
     "InputContract": "nanonet_edge.contract",
+    "KerasReference": "nanonet_edge.reference",
     "Manifest": "nanonet_edge.manifest",
     "OutputContract": "nanonet_edge.contract",
     "Precision": "nanonet_edge.variants",
     "Topology": "nanonet_edge.variants",
     "VARIANTS": "nanonet_edge.variants",
     "Variant": "nanonet_edge.variants",
+    "build_network": "nanonet_edge.network",
+    "evaluate": "nanonet_edge.interpreter",
+    "load_checkpoint": "nanonet_edge.checkpoint",
     "preprocess": "nanonet_edge.contract",
+    "read_frame": "nanonet_edge.datasets",
+    "rewrite": "nanonet_edge.passes",
+    "save_checkpoint": "nanonet_edge.checkpoint",
     "to_mask": "nanonet_edge.contract",
     "to_probability": "nanonet_edge.contract",
 }
@@ -58,14 +74,17 @@ __all__ = [
     "Bundle",
     "BundleError",
     "CalibrationError",
+    "Checkpoint",
     "CheckpointError",
     "DatasetError",
     "DeviceError",
     "Format",
     "Golden",
+    "Graph",
     "Head",
     "InputContract",
     "InputError",
+    "KerasReference",
     "Manifest",
     "MissingExtraError",
     "NanonetEdgeError",
@@ -78,7 +97,13 @@ __all__ = [
     "UsageError",
     "Variant",
     "__version__",
+    "build_network",
+    "evaluate",
+    "load_checkpoint",
     "preprocess",
+    "read_frame",
+    "rewrite",
+    "save_checkpoint",
     "to_mask",
     "to_probability",
 ]
