@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nanonet_edge.benchmarks.statistics import summarize
+from nanonet_edge.benchmarks.worker_process import Worker
+from nanonet_edge.benchmarks.worker_protocol import LoadRequest
 from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.machine import read_machine
 from nanonet_edge.results import (
@@ -93,3 +95,10 @@ def bench_result(bundle: Bundle, rows: Sequence[BenchRow]) -> BenchResult:
         frames=FrameSource(description="made up", width=640, height=480, count=4),
         rows=tuple(rows),
     )
+
+
+def start_stand_in(request: LoadRequest) -> Worker:
+    """A worker, where an artifact of the tiny bundle stands in for the reference: no TensorFlow."""
+    if request.artifact is None:
+        request = request.model_copy(update={"artifact": "tiny.fp32.openvino", "spec": "openvino:f32"})
+    return Worker(request)

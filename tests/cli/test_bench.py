@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,11 +9,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import nanonet_edge.export
+from nanonet_edge.benchmarks.bench import bench as run_bench
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.cli.main import app
 from nanonet_edge.manifest import MANIFEST_NAME, Manifest
 from nanonet_edge.results import BenchResult, load_result
 from nanonet_edge.variants import Precision
+from tests.benchmarks.bench_fakes import start_stand_in
 from tests.tiny_bundle import make_tiny_bundle
 
 ONNX = "tiny.fp32.onnx"
@@ -82,8 +85,9 @@ def test_against_straight_exports_the_straight_graph(bundle: Path, monkeypatch: 
     asked = SimpleNamespace()
 
     def cached_straight(
-        source: Bundle, output: Path, *, formats: object, precisions: object, report: object
+        source: Bundle, output: Path, *, formats: object, precisions: object, report: Callable[[str], None]
     ) -> Bundle:
+        report("it takes a minute")
         asked.source, asked.output, asked.formats, asked.precisions = source, output, formats, precisions
         make_tiny_bundle(output)
         straighten(output)
@@ -93,12 +97,35 @@ def test_against_straight_exports_the_straight_graph(bundle: Path, monkeypatch: 
     monkeypatch.setattr(nanonet_edge.export, "cached_straight", cached_straight)
     done = run(bundle, *QUICK, "--artifact", ONNX, "--against", "straight")
     assert done.exit_code == 0, done.output
+    assert "it takes a minute" in done.stderr
     assert asked.output == bundle.with_name("tiny.results") / "straight"
     assert (asked.formats, asked.precisions) == (("onnx",), (Precision.FP32,))
     for word in ("speed-up", "95 % interval", "noise floor", "geometric mean of 1 speed-ups"):
         assert word in done.stdout
     (duel,) = load_result(bundle.with_name("tiny.results") / "bench.json", BenchResult).duels
     assert (duel.contender, duel.baseline) == (ONNX, f"straight.{ONNX}")
+
+
+def test_reference_gets_a_row_and_every_artifact_its_ratio(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(run_bench.__kwdefaults__, "start", start_stand_in)
+    monkeypatch.setattr("nanonet_edge.benchmarks.against_reference.ROUND_SECONDS", 0.005)
+    done = run(bundle, *QUICK, "--artifact", ONNX, "--reference")
+    assert done.exit_code == 0, done.output
+    for word in ("reference", "keras:predict", "FPS ratio", "model.predict image by image"):
+        assert word in done.stdout
+    result = load_result(bundle.with_name("tiny.results") / "bench.json", BenchResult)
+    ratio = result.rows[0].frame_speedup_over_reference.ratio
+    assert ratio is not None
+    assert f"{ratio.value:.1f}x [{ratio.low:.1f}, {ratio.high:.1f}]" in done.stdout
+
+
+def test_reference_without_tensorflow_exits_2(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanonet_edge.runtimes.engine.is_installed", lambda module: module != "tensorflow")
+    done = run(bundle, *QUICK, "--artifact", ONNX, "--reference")
+    assert done.exit_code == 2
+    assert "tensorflow is not installed: pip install 'nanonet-edge[export]'" in done.stderr
 
 
 REFUSED = {

@@ -15,6 +15,9 @@ from nanonet_edge.results import load_result
 from tests.benchmarks.agreement_fakes import SIZE, FakeReference, write_dataset
 from tests.tiny_bundle import make_tiny_bundle
 
+#: A wide terminal; the names of the tiny bundle are shorter than NanoNet's by so many characters.
+WIDTH = 150 - (len("nanonet-c.static_wi8_ai16.openvino") - len("tiny.fp32.openvino"))
+
 app = typer.Typer()
 app.command()(verify)
 
@@ -42,9 +45,10 @@ def run(*arguments: object) -> Result:
 def test_table_and_files(bundle: Path, data: Path) -> None:
     done = run(bundle, "--data", data, "--min-dice", "0.9", "--min-p5", "0.9", "--worst", "2")
     assert done.exit_code == 0, done.output
-    columns = ("mean Dice", "max |dp|", "HD95", "DSC difference")
+    columns = ("mean Dice", "max |dp|", "HD95", "small polyps", "DSC difference", "reference's DSC")
     for word in ("tiny.fp32.onnx", "openvino:f32", "measured", "pass", *columns):
         assert word in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= WIDTH
     assert "FAIL" not in done.stdout
     assert "3 of 3 pass" in done.stderr
     results = bundle.with_name("tiny.results")
@@ -84,6 +88,25 @@ def test_generated_frames_are_announced(bundle: Path) -> None:
     assert "WARNING" in done.stderr
     assert "GENERATED" in done.stderr
     assert "3 GENERATED frames" in done.stdout
+
+
+def test_without_masks_there_is_no_accuracy(bundle: Path, data: Path) -> None:
+    done = run(bundle, "--data", data / "images", "--min-dice", "0", "--min-p5", "0", "--worst", "0")
+    assert done.exit_code == 0, done.output
+    assert "where agreement is worst" in done.stdout
+    assert "DSC" not in done.stdout
+
+
+def test_artifact_that_cannot_run_has_a_row_without_figures(
+    bundle: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanonet_edge.runtimes.engine.is_installed", lambda module: module != "openvino")
+    done = run(bundle, "--data", data, "--min-dice", "0", "--min-p5", "0", "--worst", "0")
+    assert done.exit_code == 1
+    lines = [line for line in done.stdout.splitlines() if "tiny.fp32.openvino" in line]
+    assert len(lines) == 3
+    assert "not run" in lines[0]
+    assert "pip install 'nanonet-edge[openvino]'" in done.stderr
 
 
 def test_masks_without_data_are_refused(bundle: Path, data: Path) -> None:
