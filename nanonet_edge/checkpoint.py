@@ -7,7 +7,6 @@ suffixes that depend on what else was built in the process.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from nanonet_edge import atomic
 from nanonet_edge.errors import CheckpointError
 from nanonet_edge.graph import Graph, Node
-from nanonet_edge.hdf5 import Layer, write_layers
+from nanonet_edge.hdf5 import Layer, layers_as_hdf5
 from nanonet_edge.hdf5_process import read_layers_isolated
 from nanonet_edge.manifest import sha256_file
 from nanonet_edge.network import build_network, random_fill
@@ -89,10 +88,8 @@ def save_checkpoint(graph: Graph, path: Path, origin: str = "") -> None:
 
 def layers_bytes(graph: Graph, origin: str) -> bytes:
     """What `save_checkpoint` writes."""
-    buffer = io.BytesIO()
     layers = [Layer(node.name, node.op, dict(node.weights)) for node in graph if node.weights]
-    write_layers(buffer, layers, {"origin": origin})
-    return buffer.getvalue()
+    return layers_as_hdf5(layers, {"origin": origin})
 
 
 def _by_kind(items: Sequence[Layer | Node]) -> dict[str, list[Layer | Node]]:
