@@ -85,7 +85,12 @@ class OnnxWriter:
             self.add("Transpose", [source], f"{name}_nchw", perm=(0, 3, 1, 2))
             source = f"{name}_nchw"
         if self._input_dtype.kind in "iu" and self._plan:
-            self._values[name] = self._dequantize(source, boundary(self._plan[name], self._input_dtype.name))
+            outer = boundary(self._plan[name], self._input_dtype.name)
+            self._values[name] = self._dequantize(source, outer)
+            if outer != self._plan[name]:
+                # A convolution between a signed and an unsigned tensor would run in float.
+                self.add("Identity", [self._values[name]], name)
+                self._store(name)
             return
         if self._input_dtype != self._float:
             self.add("Cast", [source], f"{name}_cast", to=self._type(self._float))
@@ -126,11 +131,14 @@ class OnnxWriter:
         dtype = np.dtype(np.uint8) if last.op_type == "Cast" else np.dtype(np.float32)
         if self._plan and self._input_dtype.kind in "iu" and dtype == np.float32:
             outer = boundary(self._plan[name], self._input_dtype.name)
+            source = self._values[name]
+            if outer == self._plan[name]:
+                # The quantized form is the output; the trip back to real values is not needed.
+                del self._nodes[-2:]
+                source = name
             stored = self.add(
-                "QuantizeLinear", [name, *self._parameters(f"{name}_scale", outer)], f"{name}_stored"
+                "QuantizeLinear", [source, *self._parameters(f"{name}_stored_scale", outer)], f"{name}_stored"
             )
-            # The quantized form is the output; the trip back to real values is not needed.
-            del self._nodes[-3:-1]
             return self._helper.make_tensor_value_info(
                 stored, self._type(self._input_dtype), (1, classes, height, width)
             )

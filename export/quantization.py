@@ -154,12 +154,14 @@ def as_uint8(plan: Mapping[str, Quantization]) -> dict[str, Quantization]:
 def boundary(inner: Quantization, dtype: str) -> Quantization:
     """How a tensor stored as `inner` inside a model is stored in `dtype` outside.
 
-    Between int8 and uint8 only the zero point moves, so no value is rounded; from 16 bits to 8
-    the span stays.
+    Between int8 and uint8 only the zero point moves, so no value is rounded.
+
+    Raises:
+        ValueError: 16 bits cannot become 8.
     """
     if inner.dtype == dtype:
         return inner
-    if inner.dtype in ("int8", "uint8"):
-        shift = 128 if dtype == "uint8" else -128
-        return Quantization(inner.scale, inner.zero_point + shift, dtype)
-    return Quantization(inner.scale * 32767 / 255, 0 if dtype == "uint8" else -128, dtype)
+    if {inner.dtype, dtype} != {"int8", "uint8"}:
+        raise ValueError(f"{inner.dtype} cannot be stored as {dtype}")
+    shift = 128 if dtype == "uint8" else -128
+    return Quantization(inner.scale, inner.zero_point + shift, dtype)

@@ -36,7 +36,7 @@ _VERSIONS: dict[str, dict[str, int]] = {
     "MIRROR_PAD": {_FLOAT: 1, _INT8: 2, _INT16: 3},
     "DEPTH_TO_SPACE": {_FLOAT: 1, _INT8: 2, _INT16: 2},
     "GREATER": {_FLOAT: 1, _INT8: 2, _INT16: 2},
-    "ARG_MAX": {_FLOAT: 1, _INT8: 2, _INT16: 2},
+    "ARG_MAX": {_FLOAT: 1, _INT8: 2},
 }
 _HYBRID_CONV_VERSION = 5
 _ACTIVATIONS = {"none": "NONE", "relu": "RELU", "relu6": "RELU6"}
@@ -249,10 +249,15 @@ class TfliteWriter:
         else:
             labels = self._file.tensor(f"{node.name}_labels", shape[:-1], "int32")
             axis = self._file.constant("channel_axis", np.array([3], np.int32))
-            inputs = [self._tensors[source], axis]
+            inputs, dtype = [self._tensors[source], axis], self._dtype
+            if dtype == _INT16:
+                # ARG_MAX has no 16-bit kernel.
+                inputs[0] = self._file.tensor(f"{source}_real", (1, *self._shapes[source]), _FLOAT)
+                self._requantize(self._tensors[source], dtype, inputs[0], _FLOAT)
+                dtype = _FLOAT
             self._file.operator(
                 "ARG_MAX",
-                _VERSIONS["ARG_MAX"][self._dtype],
+                _VERSIONS["ARG_MAX"][dtype],
                 inputs,
                 labels,
                 "ArgMaxOptions",

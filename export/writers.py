@@ -44,14 +44,20 @@ class Boundary:
         """The input's dtype: integers for a fully integer TFLite file, else float32 in [0, 1].
 
         Raises:
-            UnsupportedError: a float graph cannot take int8.
+            UnsupportedError: the precision cannot take what was asked for: a float graph no int8;
+                16-bit activations no 8-bit edges, since engines cannot requantize between them.
         """
+        can: tuple[DType, ...] = ("float32", "uint8")
+        if precision is Precision.STATIC_WI8_AI16:
+            can = ("int16", "float32")
+        elif precision.is_static:
+            can = ("int8", "uint8", "float32")
         if self.input_dtype is None:
-            if file_format is Format.TFLITE and precision.is_static:
-                return "int16" if precision is Precision.STATIC_WI8_AI16 else "int8"
-            return "float32"
-        if self.input_dtype == "int8" and not precision.is_static:
-            raise UnsupportedError(f"{precision} cannot take int8 input: it can take float32 or uint8")
+            return can[0] if file_format is Format.TFLITE else "float32"
+        if self.input_dtype not in can:
+            raise UnsupportedError(
+                f"{precision} cannot take {self.input_dtype} input: it can take {', '.join(can)}"
+            )
         return self.input_dtype
 
 

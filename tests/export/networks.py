@@ -50,20 +50,13 @@ def tensor(image: Frame, size: int = SIZE) -> Tensor:
 
 @cache
 def network(variant: str = "c", classes: int = 1, topology: Topology = Topology.RELEASED) -> Graph:
-    """The unrewritten network with random weights."""
-    return build_network(
-        get_variant(variant), topology, size=SIZE, classes=classes, fill=_balanced(random_fill(5))
-    )
-
-
-def _balanced(fill: Any) -> Any:
-    """Keep the last layer's logits around zero, so that masks have both labels."""
-
-    def balanced(layer: str, weight: str, shape: tuple[int, ...]) -> Tensor:
-        array: Tensor = fill(layer, weight, shape)
-        return np.asarray(array * 3 - array.mean() * 3, np.float32) if layer == "head" else array
-
-    return balanced
+    """The unrewritten network with random weights, whose masks have every label."""
+    graph = build_network(get_variant(variant), topology, size=SIZE, classes=classes, fill=random_fill(5))
+    head = graph["head"]
+    kernel = 3 * head.weights["kernel"]
+    graph = with_weights(graph, {"head": {"kernel": kernel, "bias": np.zeros(classes)}})
+    logits = evaluate(Graph(graph.nodes, "head"), tensor(frame(0)))
+    return with_weights(graph, {"head": {"bias": -np.median(logits, axis=(0, 1, 2))}})
 
 
 @cache
