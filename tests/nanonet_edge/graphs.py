@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +44,7 @@ class Sketch:
         self.nodes = [Node("image", "input", attributes={"size": size, "channels": channels})]
 
     def add(
-        self, op: str, *inputs: str, channels: int | None = None, name: str = "", **attributes: object
+        self, op: str, *inputs: str, channels: int | None = None, name: str = "", **attributes: Any
     ) -> str:
         """Any operation without weights; `channels` where they differ from the first input's."""
         name = name or f"{op}_{len(self.nodes)}"
@@ -59,13 +60,13 @@ class Sketch:
         *,
         bias: bool = True,
         name: str = "",
-        **attributes: object,
+        **attributes: Any,
     ) -> str:
         """A convolution."""
         shape = (kernel, kernel, self._channels[source], filters)
         return self._weighted("conv2d", source, shape, filters, bias=bias, name=name, **attributes)
 
-    def depthwise(self, source: str, multiplier: int = 1, *, name: str = "", **attributes: object) -> str:
+    def depthwise(self, source: str, multiplier: int = 1, *, name: str = "", **attributes: Any) -> str:
         """A 3x3 depthwise convolution."""
         channels = self._channels[source]
         shape = (3, 3, channels, multiplier)
@@ -104,7 +105,7 @@ class Sketch:
         *,
         bias: bool,
         name: str = "",
-        **attributes: object,
+        **attributes: Any,
     ) -> str:
         name = name or f"{op}_{len(self.nodes)}"
         weights = {"kernel": self._uniform(*shape)} | ({"bias": self._uniform(out)} if bias else {})

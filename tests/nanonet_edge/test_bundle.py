@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,15 +153,15 @@ def frames_of(
 ANSWERS = np.zeros((4, 64, 64, 1), np.float32)
 
 
-def save_golden(path: Path, **arrays: object) -> None:
+def save_golden(path: Path, **arrays: Any) -> None:
     with path.open("wb") as file:
         np.savez(file, **arrays)
 
 
-BAD_GOLDEN: dict[str, Callable[[Path], None]] = {
-    "empty": lambda path: path.write_bytes(b"") and None,
-    "text": lambda path: path.write_text("golden") and None,
-    "npy": lambda path: path.write_bytes(b"\x93NUMPY\x01\0v\0") and None,
+BAD_GOLDEN: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("golden"),
+    "npy": lambda path: path.write_bytes(b"\x93NUMPY\x01\0v\0"),
     "no arrays": save_golden,
     "no answers": lambda path: save_golden(path, frames=frames_of()),
     "pickled": lambda path: save_golden(path, frames=np.array([None] * 4), probability=ANSWERS),

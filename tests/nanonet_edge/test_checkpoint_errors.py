@@ -328,7 +328,7 @@ def test_flipped_bytes_load_or_are_refused(folder: Path, layout: str, flips: lis
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["legacy", "weights", "keras"])
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(fuzzing, max_examples=150)
+@settings(fuzzing, max_examples=60)
 def test_noise_loads_or_is_refused(folder: Path, layout: str, seed: int) -> None:
     random = np.random.default_rng(seed)
     data = bytearray(file_bytes(layout, folder))

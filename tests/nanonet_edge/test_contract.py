@@ -37,7 +37,9 @@ def takes(size: int = 32, **changes: Any) -> InputContract:
 
 
 def gives(output: Array, **changes: Any) -> OutputContract:
-    return OutputContract(name="out", shape=output.shape, dtype=str(output.dtype), **changes)
+    return OutputContract.model_validate(
+        {"name": "out", "shape": output.shape, "dtype": str(output.dtype), **changes}
+    )
 
 
 # Frames to tensors ----------------------------------------------------------------------------
@@ -46,7 +48,8 @@ def gives(output: Array, **changes: Any) -> OutputContract:
 @given(frames)
 def test_a_frame_of_any_size_becomes_the_tensor_that_is_asked_for(frame: Array) -> None:
     tensor = preprocess(frame, takes())
-    assert (tensor.shape, tensor.dtype) == ((1, 32, 32, 3), np.float32)
+    assert tensor.shape == (1, 32, 32, 3)
+    assert tensor.dtype == np.float32
     assert tensor.flags.c_contiguous
     resized = cv2.resize(frame, (32, 32), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_allclose(tensor[0], resized / 255, atol=1e-7)
@@ -151,7 +154,7 @@ def test_dequantized_is_the_affine_rule(output: Array, scale: float, zero_point:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.bool_])
 def test_floats_and_booleans_need_no_scale(dtype: type) -> None:
-    output = np.ones((1, 2, 2, 1), dtype)
+    output: Array = np.ones((1, 2, 2, 1), dtype)
     assert np.array_equal(dequantize(output, gives(output, scale=0.1, zero_point=7)), np.ones((1, 2, 2, 1)))
 
 
@@ -213,7 +216,7 @@ def test_the_probabilities_of_logits_sum_to_one(output: Array) -> None:
 @pytest.mark.parametrize("shape", [(1, 2, 3), (1, 2, 3, 1)])
 def test_a_mask_head_is_its_own_mask(shape: tuple[int, ...], dtype: type) -> None:
     labels = np.array([[0, 1, 1], [1, 0, 0]])
-    output = labels.reshape(shape).astype(dtype)
+    output: Array = labels.reshape(shape).astype(dtype)
     contract = gives(output, kind=Head.MASK, threshold=None)
     assert np.array_equal(to_mask(output, contract), labels)
     with pytest.raises(UsageError, match="a mask head has no probabilities"):
@@ -253,4 +256,4 @@ def test_a_contract_that_nothing_can_meet_cannot_be_made(changes: dict[str, Any]
 
 def test_a_contract_does_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        takes().scale = 2.0  # type: ignore[misc]
+        takes().scale = 2.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -41,7 +43,7 @@ def test_a_graph_that_breaks_a_rule_cannot_be_made(nodes: tuple[Node, ...], mess
 
 def test_shapes_of_every_operation() -> None:
     sketch = Sketch(size=9, channels=4)
-    expected = {"image": (9, 9, 4)}
+    expected: dict[str, tuple[int, ...]] = {"image": (9, 9, 4)}
 
     def expect(name: str, *shape: int) -> str:
         expected[name] = shape
@@ -98,7 +100,7 @@ def test_a_missing_bias_counts_as_zeros() -> None:
     ],
 )
 def test_pointwise_means_1x1_stride_1_and_no_activation(
-    kernel: int, attributes: dict[str, object], expected: bool
+    kernel: int, attributes: dict[str, Any], expected: bool
 ) -> None:
     sketch = Sketch()
     name = sketch.conv("image", kernel=kernel, **attributes)

@@ -18,10 +18,8 @@ from nanonet_edge.passes import (
     FoldBatchNorm,
     FoldInputScale,
     FuseActivation,
-    MergeStridedPadding,
     Pass,
     SetHead,
-    SqueezeAsConvolution,
     SwapInputChannels,
     rewrite,
 )
@@ -171,6 +169,7 @@ def test_a_pass_that_changes_the_output_shape_is_caught() -> None:
 
 
 def test_names_of_passes_are_unique() -> None:
-    passes = [MergeStridedPadding, FoldBatchNorm, SqueezeAsConvolution, CommuteUpsample, FuseActivation]
-    names = [each.name for each in (*passes, FoldInputScale, SwapInputChannels, SetHead)]
+    names = [
+        each.name for each in (*DEFAULT_PASSES, FoldInputScale(), SwapInputChannels(), SetHead(Head.MASK))
+    ]
     assert len(set(names)) == len(names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -32,7 +34,7 @@ def ops_after(each: Pass, graph: Graph, changes: int = 1) -> list[str]:
 # merge-strided-padding ------------------------------------------------------------------------
 
 
-def padded(size: int, kernel: int = 3, **attributes: object) -> Graph:
+def padded(size: int, kernel: int = 3, **attributes: Any) -> Graph:
     sketch = Sketch(size)
     pad = sketch.add("zero_pad", "image")
     sketch.conv(pad, kernel=kernel, **{"strides": 2, "padding": "valid", **attributes})
@@ -179,7 +181,7 @@ def test_a_reshape_of_something_else_is_reported() -> None:
 # commute-upsample -----------------------------------------------------------------------------
 
 
-def joined(kernel: int = 1, *, up_first: bool = True, bias: bool = True, **attributes: object) -> Graph:
+def joined(kernel: int = 1, *, up_first: bool = True, bias: bool = True, **attributes: Any) -> Graph:
     """up(image) and a skip of its size, concatenated and convolved."""
     sketch = Sketch(8)
     low = sketch.conv("image", 5, strides=2)

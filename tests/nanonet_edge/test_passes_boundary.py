@@ -30,7 +30,7 @@ def test_a_folded_scale_takes_raw_pixels(seed: int) -> None:
     graph, x = rewritten(seed=seed), pixels(seed)
     raw = FoldInputScale().run(graph)
     assert raw.changes == 2, "the first convolution and the first skip"
-    np.testing.assert_allclose(evaluate(raw.graph, x), evaluate(graph, x / 255), atol=1e-5)
+    np.testing.assert_allclose(evaluate(raw.graph, x), evaluate(graph, x / np.float32(255)), atol=1e-5)
 
 
 @given(seeds)

@@ -55,7 +55,7 @@ def test_frames_are_preprocessed_as_everywhere(reference: KerasReference) -> Non
     tensors = np.concatenate([preprocess(frame, reference.input) for frame in frames])
     assert np.array_equal(reference.probability(frames), reference.predict(tensors))
     with pytest.raises(TensorError, match="expected a colour frame"):
-        reference.probability(frames.astype(np.float32))  # type: ignore[arg-type]
+        reference.probability(frames.astype(np.float32))
 
 
 def test_a_loaded_checkpoint_is_taken_as_it_is(weights: Path) -> None:
