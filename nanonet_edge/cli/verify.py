@@ -132,8 +132,8 @@ def _tables(result: VerifyResult) -> Iterator[Table]:
     """Agreement, where it is worst, and with masks accuracy: narrow enough for a terminal each."""
     kind = "GENERATED frames" if result.data.source == "generated" else f"images of {result.data.folder}"
     title = f"{result.bundle} against the reference on {result.data.count} {kind} ({result.obtained})"
-    headings = ("computed in", "mean Dice [95 %]", "p5", "max |dp|", "HD95 px", "parts -/+", "verdict")
-    yield _table(title, headings, result, _agreement)
+    figures = ("computed in", "mean Dice [95 %]", "p5", "max |dp|", "HD95 px", "parts -/+", "verdict")
+    yield _table(title, figures, result, _agreement)
     yield _table("where agreement is worst", ("Dice", "image", "Dice of small polyps (n)"), result, _worst)
     if result.data.masks:
         headings = ("DSC", "reference's DSC", "DSC difference [95 %]")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from nanonet_edge.benchmarks import harness_check
 from nanonet_edge.benchmarks.harness_check import (
     CHECKS,
-    DEFAULT_ROUNDS,
+    MOST_ROUNDS,
+    ROUND_SECONDS,
     HarnessCheck,
     benchmark_app,
     check_onnxruntime,
+    check_openvino,
     main,
 )
+from nanonet_edge.benchmarks.worker_protocol import RoundRequest
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.errors import RuntimeFailure
 from nanonet_edge.manifest import MANIFEST_NAME, Manifest, record_file
@@ -38,6 +43,66 @@ def test_quietest_rounds_are_compared_within_three_percent(
     assert check.ratio == harness[0] / tool[0]
     assert check.agrees is agrees
     assert ("agrees" in str(check)) is agrees
+
+
+@pytest.mark.parametrize(
+    ("tool", "quiet"),
+    [((10.0, 10.1, 10.1, 15.0), True), ((10.0, 10.1, 12.0, 12.0), False), ((10.0, 10.0), False)],
+)
+def test_side_is_quiet_when_its_best_round_was_no_stroke_of_luck(
+    tool: tuple[float, ...], quiet: bool
+) -> None:
+    assert HarnessCheck("a", "openvino", "benchmark_app", (10.0,) * 3, tool).quiet is quiet
+
+
+def test_difference_on_a_busy_machine_says_so() -> None:
+    busy = HarnessCheck("a", "openvino", "benchmark_app", (11.0, 14.0), (10.0, 15.0))
+    assert str(busy).endswith("differs by more than 3%, but the machine was not quiet in 2 rounds")
+
+
+def test_rounds_end_when_both_sides_are_quiet_and_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Bundle.open(make_tiny_bundle(tmp_path / "tiny"))
+    artifact = bundle.artifact("tiny.fp32.openvino")
+    ours, theirs = iter([5.0, 9.0, 5.01, 5.02, 5.0]), iter([8.0, 5.1, 7.0, 5.11, 5.1])
+    monkeypatch.setattr(harness_check, "Worker", lambda request: FakeWorker(ours))
+    monkeypatch.setattr(harness_check, "benchmark_app", lambda model, threads: next(theirs))
+    check = check_openvino(bundle, artifact, threads=1, rounds=MOST_ROUNDS)
+    assert check.harness_ms == (5.0, 9.0, 5.01, 5.02, 5.0)
+    assert check.agrees
+    assert check.quiet
+
+
+def test_rounds_end_at_last_where_the_sides_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle.open(make_tiny_bundle(tmp_path / "tiny"))
+    monkeypatch.setattr(harness_check, "Worker", lambda request: FakeWorker(itertools.repeat(6.0)))
+    monkeypatch.setattr(harness_check, "benchmark_app", lambda model, threads: 5.0)
+    check = check_openvino(bundle, bundle.artifact("tiny.fp32.openvino"), threads=1, rounds=5)
+    assert len(check.harness_ms) == len(check.tool_ms) == 5
+    assert check.quiet
+    assert not check.agrees
+
+
+class FakeWorker:
+    """Answers each round but the warm-up with a latency in milliseconds."""
+
+    def __init__(self, latencies_ms: Iterator[float]) -> None:
+        self._latencies_ms = latencies_ms
+
+    def __enter__(self) -> FakeWorker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def load(self) -> None:
+        pass
+
+    def round(self, request: RoundRequest) -> tuple[int, ...]:
+        if request.min_seconds < ROUND_SECONDS:
+            return (1,)
+        return (round(next(self._latencies_ms) * 1e6),)
 
 
 def test_profiler_sees_every_run_of_the_harness(tmp_path: Path) -> None:
@@ -97,5 +162,5 @@ def make_busy_bundle(root: Path, size: int = 128, width: int = 32, layers: int =
 def test_p50_is_within_three_percent_of_the_engines_own_tool(file_format: Format, tmp_path: Path) -> None:
     bundle = Bundle.open(make_busy_bundle(tmp_path / "busy"))
     artifact = next(one for one in bundle.artifacts if one.record.format is file_format)
-    check = CHECKS[file_format](bundle, artifact, threads=1, rounds=DEFAULT_ROUNDS)
+    check = CHECKS[file_format](bundle, artifact, threads=1, rounds=MOST_ROUNDS)
     assert check.agrees, str(check)
