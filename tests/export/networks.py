@@ -48,9 +48,13 @@ def tensor(image: Frame, size: int = SIZE) -> Tensor:
     return preprocess(image, InputContract(name="input", shape=(1, size, size, 3)))
 
 
-@cache
 def network(variant: str = "c", classes: int = 1, topology: Topology = Topology.RELEASED) -> Graph:
     """The unrewritten network with random weights, whose masks have every label."""
+    return _network(variant, classes, topology)
+
+
+@cache
+def _network(variant: str, classes: int, topology: Topology) -> Graph:
     graph = build_network(get_variant(variant), topology, size=SIZE, classes=classes, fill=random_fill(5))
     head = graph["head"]
     kernel = 3 * head.weights["kernel"]
@@ -59,8 +63,12 @@ def network(variant: str = "c", classes: int = 1, topology: Topology = Topology.
     return with_weights(graph, {"head": {"bias": -np.median(logits, axis=(0, 1, 2))}})
 
 
-@cache
 def rewritten(variant: str = "c", classes: int = 1, topology: Topology = Topology.RELEASED) -> Rewritten:
+    return _rewritten(variant, classes, topology)
+
+
+@cache
+def _rewritten(variant: str, classes: int, topology: Topology) -> Rewritten:
     return rewrite(network(variant, classes, topology))
 
 
@@ -68,8 +76,12 @@ def calibration_frames(count: int = CALIBRATION_COUNT) -> CalibrationFrames:
     return CalibrationFrames(count, frame, "generated", "0" * 64, seed=1)
 
 
-@cache
 def calibrated(variant: str = "c", classes: int = 1) -> Calibration:
+    return _calibrated(variant, classes)
+
+
+@cache
+def _calibrated(variant: str, classes: int) -> Calibration:
     return calibrate(rewritten(variant, classes).graph, calibration_frames(), "min-max")
 
 
