@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from nanonet_edge.checkpoint import (
     save_checkpoint,
     untrained_checkpoint,
 )
+from nanonet_edge.contract import InputContract
 from nanonet_edge.datasets import list_images
 from nanonet_edge.errors import UnsupportedError, UsageError
 from nanonet_edge.export.calibration import (
@@ -69,6 +71,7 @@ _GOLDEN_SEED = 2021
 #: Probabilities of the rewritten graph may differ so much from the straight one's.
 REWRITE_TOLERANCE = 1e-4
 
+Writer = ArtifactWriter | StraightWriter
 Report = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 
@@ -150,9 +153,7 @@ def export_bundle(
         if skipped:
             say(f"{file_format}: no {', '.join(skipped)}; other formats have it")
     export = _Export(options, checkpoint, shipped, say, progress or _ignore_progress)
-    with replaced_folder(output) as root:
-        export.write(root, pairs)
-    return Bundle.open(output)
+    return export.run(output, pairs)
 
 
 def _checkpoint(options: ExportOptions) -> tuple[Checkpoint, BundledWeights | None]:
@@ -186,9 +187,7 @@ def export_straight(
     checkpoint = load_checkpoint(bundle.weights_path, size=bundle.manifest.size)
     export = _Export(options, checkpoint, None, _ignore, _ignore_progress)
     pairs = [(f, p) for f in formats for p in precisions if p in SUPPORTED_STRAIGHT[f]]
-    with replaced_folder(output) as root:
-        export.write(root, pairs)
-    return Bundle.open(output)
+    return export.run(output, pairs)
 
 
 class _Export:
@@ -204,13 +203,20 @@ class _Export:
         self.say, self.progress = say, progress
         self.name = f"nanonet-{checkpoint.variant.name}"
 
-    def write(self, root: Path, pairs: Sequence[tuple[Format, Precision]]) -> None:
+    def run(self, output: Path, pairs: Sequence[tuple[Format, Precision]]) -> Bundle:
+        # Bad input is found out here, before anything is written.
+        prepare = self._prepare_straight if self.options.straight else self._prepare
+        open_writer = prepare(pairs)
+        with replaced_folder(output) as root:
+            self._write(root, pairs, open_writer(root))
+        return Bundle.open(output)
+
+    def _write(self, root: Path, pairs: Sequence[tuple[Format, Precision]], writer: Writer) -> None:
         total = len(pairs) + 2
         self.progress("export", 0, total)
         weights = self._weights(root)
         golden = self._golden(root)
         self.progress("export", 2, total)
-        writer = self._straight_writer(root, pairs) if self.options.straight else self._writer(root, pairs)
         artifacts = []
         for index, pair in enumerate(pairs):
             artifacts.append(writer.write(*pair))
@@ -230,20 +236,25 @@ class _Export:
         np.savez_compressed(root / GOLDEN_NAME, frames=frames, probability=probability)
         return record_file(root / GOLDEN_NAME, root)
 
-    def _writer(self, root: Path, pairs: Sequence[tuple[Format, Precision]]) -> ArtifactWriter:
+    def _prepare(self, pairs: Sequence[tuple[Format, Precision]]) -> Callable[[Path], Writer]:
         rewritten = rewrite(self.checkpoint.graph)
         check_rewrite(self.checkpoint.graph, rewritten.graph)
         integer = any(p not in (Precision.FP32, Precision.FP16) for _, p in pairs)
         calibration = self._calibration(rewritten.graph) if integer else None
-        return ArtifactWriter(
-            root, self.name, rewritten.graph, rewritten.applied, calibration, self.options.boundary
+        return partial(
+            ArtifactWriter,
+            name=self.name,
+            graph=rewritten.graph,
+            passes=rewritten.applied,
+            calibration=calibration,
+            boundary=self.options.boundary,
         )
 
-    def _straight_writer(self, root: Path, pairs: Sequence[tuple[Format, Precision]]) -> StraightWriter:
+    def _prepare_straight(self, pairs: Sequence[tuple[Format, Precision]]) -> Callable[[Path], Writer]:
         frames = self._frames() if any(p.is_static for _, p in pairs) else generated_frames(1)
-        with KerasReference(self.checkpoint, self.options.size) as reference:
-            contract = reference.input
-        converter = StraightConverter(self.checkpoint.graph, lambda: frames.tensors(contract))
+        graph = self.checkpoint.graph
+        contract = InputContract(name=graph.input.name, shape=(1, graph.size, graph.size, 3))
+        converter = StraightConverter(graph, lambda: frames.tensors(contract))
         record = CalibrationRecord(
             source=frames.source,
             count=frames.count,
@@ -252,7 +263,7 @@ class _Export:
             seed=frames.seed,
             detail=frames.detail,
         )
-        return StraightWriter(root, self.name, self.checkpoint.graph, converter, record)
+        return partial(StraightWriter, name=self.name, graph=graph, converter=converter, calibration=record)
 
     def _frames(self) -> CalibrationFrames:
         options = self.options
