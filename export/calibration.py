@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
 from nanonet_edge import atomic
 from nanonet_edge.contract import InputContract, preprocess
@@ -163,7 +164,7 @@ def load_calibration(path: Path, graph: Graph, weights_sha256: str) -> Calibrati
             nodes = [_restore(node, data) if node.op in CONVOLUTIONS else node for node in graph]
             ranges = dict(zip(names, map(tuple, data["ranges"].tolist()), strict=True))
             record = CalibrationRecord.model_validate({**header["record"], "source": "recorded"})
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
         raise CalibrationError(
             f"{path}: expected a recorded calibration, found a damaged file ({error})"
         ) from None

@@ -127,7 +127,8 @@ def _round_node(node: Node, moments: Moments) -> Node:
         shift = np.einsum("ci,cim->cm", moments.mean, weights - rounded).reshape(-1)
         rounded = rounded.reshape(-1, *kernel.shape[:2], multiplier).transpose(1, 2, 0, 3)
     changed = {
-        "kernel": rounded.reshape(kernel.shape).astype(np.float32),
+        # Plus zero: an integer has no negative zero, and what is recorded must come back the same.
+        "kernel": (rounded.reshape(kernel.shape) + 0.0).astype(np.float32),
         "bias": (node.bias + shift).astype(np.float32),
     }
     return node.but(weights=changed, attributes={**node.attributes, "kernel_scales": scales})
@@ -147,11 +148,11 @@ def _best_rounding(
         Stored integers (d, outputs) and scales (outputs,).
     """
     stored = np.zeros_like(weights)
-    scales = start.copy()
+    scales = _as_stored(start)
     least = np.full(len(start), np.inf)
     order, upper = _elimination(covariance)
     for shrinkage in shrinkages:
-        candidate = start * shrinkage
+        candidate = _as_stored(start * shrinkage)
         plain = np.clip(np.rint(weights / candidate), -_LIMIT, _LIMIT)
         for rounding in (plain, _compensated(weights, order, upper, candidate)):
             difference = weights - rounding * candidate
@@ -160,6 +161,11 @@ def _best_rounding(
             stored[:, better] = rounding[:, better]
             scales[better], least[better] = candidate[better], error[better]
     return stored, scales
+
+
+def _as_stored(scales: Array) -> Array:
+    """The values that files and recordings keep, which is float32."""
+    return scales.astype(np.float32).astype(np.float64)
 
 
 def _elimination(covariance: Array) -> tuple[npt.NDArray[np.intp], Array]:
