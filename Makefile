@@ -14,11 +14,13 @@ PLAIN := build/plain
 
 .PHONY: demo test test-slow lint format types env old-env clean distclean
 
+# No data is at hand in a bare checkout: masks are compared on generated frames, which are harder
+# on int8 than real ones, so the demo asks for less than `verify` does.
 demo: env ## The main job on the embedded default: export, check, measure, choose.
 	$(BIN)/nanonet-edge export --variant c --int8 --fp32 --output $(BUNDLE)
-	$(BIN)/nanonet-edge verify $(BUNDLE)
-	$(BIN)/nanonet-edge bench $(BUNDLE)
-	$(BIN)/nanonet-edge compare $(BUNDLE)
+	$(BIN)/nanonet-edge verify $(BUNDLE) --min-dice 0.95 --min-p5 0.88
+	$(BIN)/nanonet-edge bench $(BUNDLE) --reference
+	$(BIN)/nanonet-edge compare $(BUNDLE) --min-dice 0.95
 
 test: env old-env ## The fast tests. NANONET_EDGE_TEST_DATA=DIR adds those on real images.
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
