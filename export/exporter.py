@@ -36,7 +36,7 @@ from nanonet_edge.export.sources import calibration_folder, generated_frames
 from nanonet_edge.export.straight import StraightConverter
 from nanonet_edge.export.straight_writer import StraightWriter
 from nanonet_edge.export.writers import ArtifactWriter, Boundary
-from nanonet_edge.extras import OPTIONAL, version_of
+from nanonet_edge.extras import OPTIONAL, ensure, version_of
 from nanonet_edge.graph import Graph, GraphError
 from nanonet_edge.interpreter import evaluate
 from nanonet_edge.manifest import (
@@ -67,6 +67,8 @@ DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.STATIC_WI8_AI8)
 WEIGHTS_NAME = "reference.weights.h5"
 GOLDEN_NAME = "golden.npz"
 GOLDEN_COUNT = 4
+_NEEDED = ("tensorflow", "keras", "onnx", "onnxruntime", "openvino", "ai_edge_litert", "flatbuffers")
+_CONVERTERS = ("tf2onnx", "nncf")
 _GOLDEN_SEED = 2021
 #: Probabilities of the rewritten graph may differ so much from the straight one's.
 REWRITE_TOLERANCE = 1e-4
@@ -147,6 +149,7 @@ def export_bundle(
         )
     for file_format, precision in pairs:
         options.boundary.dtype(file_format, precision)
+    ensure(*_NEEDED, *(_CONVERTERS if options.straight else ()))
     checkpoint, shipped = _checkpoint(options)
     for file_format in formats:
         skipped = [str(p) for p in options.precisions if (file_format, p) not in pairs]

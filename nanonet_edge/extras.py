@@ -53,6 +53,17 @@ def require(module: str) -> ModuleType:
         raise
 
 
+def ensure(*modules: str) -> None:
+    """Check, without importing, that optional modules are there: before work that would be wasted.
+
+    Raises:
+        MissingExtraError: names the first that is not.
+    """
+    for module in modules:
+        if not is_installed(module):
+            raise MissingExtraError(module, OPTIONAL[module][0])
+
+
 def is_installed(module: str) -> bool:
     """Whether an optional module could be imported, without importing it."""
     return importlib.util.find_spec(module.partition(".")[0]) is not None
