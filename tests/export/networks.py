@@ -30,7 +30,7 @@ Tensor = npt.NDArray[np.float32]
 SIZE = 64
 #: Frames that judge are none of those that calibrate.
 CALIBRATION_COUNT = 8
-JUDGES = range(100, 103)
+JUDGES = range(100, 102)
 VARIANTS = ("a", "b", "c")
 
 

@@ -160,7 +160,7 @@ def test_nearest_rounding_leaves_the_weights_to_the_writer() -> None:
 
 
 def test_calibrating_twice_gives_the_same() -> None:
-    first, second = (calibrate(rewritten().graph, calibration_frames(2), "mse") for _ in range(2))
+    first, second = (calibrate(rewritten().graph, calibration_frames(2), "min-max") for _ in range(2))
     assert first.ranges == second.ranges
     for one, other in zip(first.graph, second.graph, strict=True):
         assert all(np.array_equal(array, other.weights[name]) for name, array in one.weights.items())

@@ -61,7 +61,7 @@ def ops(model: onnx.ModelProto) -> list[str]:
 
 
 @pytest.mark.parametrize("precision", COMMON)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["a", "c"])
 def test_valid_static_and_of_the_chosen_opset(shelf: Shelf, variant: str, precision: Precision) -> None:
     model = onnx.load(shelf.artifact(Format.ONNX, precision, variant=variant).path)
     onnx.checker.check_model(model, full_check=True)

@@ -68,7 +68,7 @@ def test_zero_is_exact_and_the_scale_is_one_that_engines_take(span: tuple[float,
     info = np.iinfo(dtype)
     assert info.min <= quantization.zero_point <= info.max
     assert dequantize(quantization.quantize(np.zeros(1)), quantization)[0] == 0.0
-    assert quantization.scale * (255 if dtype == "int8" else 32767) >= MINIMUM_SPAN / ROUNDING
+    assert quantization.scale * (255 if dtype == "int8" else 2 * 32767) >= MINIMUM_SPAN / ROUNDING
     if dtype == "int16":
         assert quantization.zero_point == 0
 
