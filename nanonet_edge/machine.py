@@ -46,7 +46,7 @@ class Machine(_Explained):
         governor: the frequency governor of the first core.
         frequency_min_mhz, frequency_max_mhz: the range that governor may choose from.
         memory_bytes: installed memory.
-        virtualised: whether a hypervisor announces itself.
+        virtualised: whether a hypervisor announces itself, which it does on x86 only.
         load_average: over one minute, when the record was made.
     """
 
@@ -83,7 +83,7 @@ def read_machine() -> Machine:
         "governor": (_read_text(_CPUFREQ / "scaling_governor"), "the kernel shows no frequency governor"),
         "frequency_min_mhz": (_frequency("cpuinfo_min_freq"), "the kernel shows no frequency range"),
         "frequency_max_mhz": (_frequency("cpuinfo_max_freq"), "the kernel shows no frequency range"),
-        "virtualised": (_is_virtualised(), "the system does not list processor flags"),
+        "virtualised": (_is_virtualised(), "only the flags of an x86 processor tell"),
         "load_average": (_load_average(), "the system has no load average"),
     }
     return Machine.model_validate(
@@ -142,7 +142,8 @@ def _cpu_model() -> str | None:
 
 
 def _is_virtualised() -> bool | None:
-    flags = _cpuinfo("flags", "Features")
+    # Arm's list is called Features, and a hypervisor is not in it.
+    flags = _cpuinfo("flags")
     return None if flags is None else "hypervisor" in flags.split()
 
 

@@ -57,7 +57,8 @@ def test_governor_and_clocks_are_read_in_mhz(tmp_path: Path, monkeypatch: pytest
 CPUINFO = {
     "x86 guest": ("model name\t: Some CPU\nflags\t\t: fpu hypervisor sse\n", "Some CPU", True),
     "x86 metal": ("model name\t: Some CPU\nflags\t\t: fpu sse\n", "Some CPU", False),
-    "Arm board": ("Features\t: fp asimd\nModel\t\t: Some Board Rev 1\n", "Some Board Rev 1", False),
+    # Arm lists features, and a hypervisor is not among them even in a guest.
+    "Arm board": ("Features\t: fp asimd\nModel\t\t: Some Board Rev 1\n", "Some Board Rev 1", None),
 }
 
 
@@ -68,6 +69,7 @@ def test_processor_is_read_from_cpuinfo(case: str, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
     found = read_machine()
     assert (found.cpu_model, found.virtualised) == (model, virtualised)
+    assert ("virtualised" in found.unknown) == (virtualised is None)
 
 
 def test_system_without_processor_flags_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
