@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 #: Wide enough for any table; what is printed is only as wide as its content.
 _UNLIMITED_COLUMNS = 10_000
+
+
+#: Bars are drawn at most so often.
+_REDRAW_SECONDS = 0.1
 
 
 class ProgressCallback(Protocol):
@@ -86,7 +91,8 @@ def print_json(value: _Dumpable | Mapping[str, Any]) -> None:
 def progress() -> Iterator[ProgressCallback]:
     """Give a callback that draws one bar per stage on stderr, if stderr is a terminal.
 
-    Elsewhere the callback does nothing. The bars vanish when the block ends.
+    Elsewhere the callback does nothing. The bars vanish when the block ends. They are drawn when
+    the callback is called and at no other time: a thread that redraws would be timed, too.
     """
     if not sys.stderr.isatty():
         yield _ignore
@@ -94,13 +100,18 @@ def progress() -> Iterator[ProgressCallback]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console(), transient=True) as bars:
+    with Progress(*columns, console=console(), transient=True, auto_refresh=False) as bars:
         tasks: dict[str, Any] = {}
+        drawn = 0.0
 
         def report(stage: str, done: int, total: int, /) -> None:
+            nonlocal drawn
+            now = time.monotonic()
+            is_due = stage not in tasks or done >= total or now - drawn >= _REDRAW_SECONDS
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+            bars.update(tasks[stage], completed=done, total=total, refresh=is_due)
+            drawn = now if is_due else drawn
 
         yield report
 

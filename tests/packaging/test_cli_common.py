@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import threading
+import time
 
 import pytest
 from pydantic import BaseModel
@@ -56,6 +58,23 @@ def test_progress_says_nothing_off_a_terminal(capsys: pytest.CaptureFixture[str]
     with common.progress() as report:
         report("calibrate", 1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_bars_are_not_redrawn_by_themselves(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    common.console.cache_clear()
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    before = threading.active_count()
+    with common.progress() as report:
+        report("bench", 0, 3)
+        assert threading.active_count() == before
+        capsys.readouterr()
+        time.sleep(0.3)
+        assert capsys.readouterr().err == ""
+    common.console.cache_clear()
 
 
 def test_progress_draws_a_bar_per_stage_on_a_terminal(
