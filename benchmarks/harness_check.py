@@ -5,8 +5,8 @@ with the tool their engine brings along.
 
 - OpenVINO: ``benchmark_app`` and a worker take turns, a process each. Other load can only
   slow a round down, so what is compared is the p50 of the quietest round of each side. The
-  rounds end when several of each side came close to that and the two sides agree; a true
-  difference stays, however many rounds there are.
+  rounds end when several of each side came close to that, whether the two agree or not; where
+  the machine does not become so quiet, the check is undecided.
 - onnxruntime: its profiler's ``model_run`` events. Profiling itself costs a few percent, so
   the harness times the very session that is being profiled: the same invocations, seen from
   outside and from inside, on which other load has no bearing.
@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from nanonet_edge.benchmarks.scopes import time_invokes
 from nanonet_edge.benchmarks.statistics import summarize
@@ -33,7 +33,7 @@ from nanonet_edge.benchmarks.worker_process import Worker
 from nanonet_edge.benchmarks.worker_protocol import LoadRequest, RoundRequest
 from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.contract import preprocess
-from nanonet_edge.errors import EXIT_OK, EXIT_VERDICT, NanonetEdgeError, RuntimeFailure
+from nanonet_edge.errors import EXIT_OK, EXIT_VERDICT, NanonetEdgeError, RuntimeFailure, UsageError
 from nanonet_edge.runtimes.onnx_runtime import OnnxRuntime
 from nanonet_edge.variants import Format
 
@@ -54,13 +54,17 @@ _MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 @dataclass(frozen=True)
 class HarnessCheck:
-    """p50 in milliseconds of each round, by the harness and by the engine's tool."""
+    """p50 in milliseconds of each round, by the harness and by the engine's tool.
+
+    `same_runs` is whether both timed the same invocations, so that no other load comes between.
+    """
 
     artifact: str
     spec: str
     tool: str
     harness_ms: tuple[float, ...]
     tool_ms: tuple[float, ...]
+    same_runs: bool = False
 
     @property
     def ratio(self) -> float:
@@ -73,14 +77,18 @@ class HarnessCheck:
         return all(_is_quiet(side) for side in (self.harness_ms, self.tool_ms))
 
     @property
-    def agrees(self) -> bool:
-        """Whether the two are within 3 %."""
-        return abs(self.ratio - 1.0) <= TOLERANCE
+    def verdict(self) -> Literal["agrees", "differs", "undecided"]:
+        """Whether the two are within 3 %; undecided if the machine was not quiet."""
+        if not (self.same_runs or self.quiet):
+            return "undecided"
+        return "agrees" if abs(self.ratio - 1.0) <= TOLERANCE else "differs"
 
     def __str__(self) -> str:
-        verdict = "agrees" if self.agrees else f"differs by more than {TOLERANCE:.0%}"
-        if not self.agrees and not self.quiet:
-            verdict += f", but the machine was not quiet in {len(self.harness_ms)} rounds"
+        verdict = {
+            "agrees": "agrees",
+            "differs": f"differs by more than {TOLERANCE:.0%}",
+            "undecided": f"not quiet in {len(self.harness_ms)} rounds: undecided",
+        }[self.verdict]
         return (
             f"{self.artifact} on {self.spec}: harness {min(self.harness_ms):.3f} ms, "
             f"{self.tool} {min(self.tool_ms):.3f} ms, ratio {self.ratio:.4f}: {verdict}"
@@ -116,10 +124,9 @@ def check_openvino(bundle: Bundle, artifact: Artifact, *, threads: int, rounds: 
         for index in range(rounds):
             for turn in (ours, theirs) if index % 2 == 0 else (theirs, ours):
                 turn()
-            check = HarnessCheck(artifact.name, spec, "benchmark_app", tuple(harness_ms), tuple(tool_ms))
-            if check.quiet and check.agrees:
+            if _is_quiet(harness_ms) and _is_quiet(tool_ms):
                 break
-    return check
+    return HarnessCheck(artifact.name, spec, "benchmark_app", tuple(harness_ms), tuple(tool_ms))
 
 
 def benchmark_app(model: Path, threads: int) -> float:
@@ -180,7 +187,8 @@ def check_onnxruntime(bundle: Bundle, artifact: Artifact, *, threads: int, round
             raise RuntimeFailure(f"{artifact.path}: {found}")
         harness_ms.append(summarize(samples).p50_ms)
         tool_ms.append(median(seen))
-    return HarnessCheck(artifact.name, "onnxruntime", "its own profiler", tuple(harness_ms), tuple(tool_ms))
+    sides = (tuple(harness_ms), tuple(tool_ms))
+    return HarnessCheck(artifact.name, "onnxruntime", "its own profiler", *sides, same_runs=True)
 
 
 #: The formats whose engine brings a tool of its own.
@@ -190,24 +198,47 @@ CHECKS: dict[Format, Callable[..., HarnessCheck]] = {
 }
 
 
+def _chosen(bundle: Bundle, names: Sequence[str]) -> list[Artifact]:
+    """The artifacts that can be checked, all of them or the named ones.
+
+    Raises:
+        BundleError: there is no artifact of that name.
+        UsageError: none has an engine that brings a tool, or a named one has not.
+    """
+    known = " or ".join(CHECKS)
+    for artifact in (bundle.artifact(name) for name in names):
+        if artifact.record.format not in CHECKS:
+            found = f"{artifact.name}: no engine of {artifact.record.format} brings a tool"
+            raise UsageError(f"{found}: expected {known}")
+    chosen = [bundle.artifact(name) for name in names] or list(bundle.artifacts)
+    checked = [artifact for artifact in chosen if artifact.record.format in CHECKS]
+    if not checked:
+        raise UsageError(f"{bundle.root}: expected artifacts in {known}, found none: nothing to check")
+    return checked
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check every artifact whose engine brings a tool; return the exit code."""
+    """Check every artifact whose engine brings a tool; return the exit code.
+
+    It is 1 where one differs, and where one stays undecided.
+    """
     parser = argparse.ArgumentParser(description="Hold the timing harness against the engines' own tools.")
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--artifact", action="append", help="name of an artifact; repeatable")
+    parser.add_argument("--artifact", action="append", default=[], help="name of an artifact; repeatable")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=MOST_ROUNDS, help="at most so many")
     options = parser.parse_args(arguments)
     agreed = True
     try:
+        for name in ("threads", "rounds"):
+            if (value := getattr(options, name)) < 1:
+                raise UsageError(f"--{name}: expected at least 1, found {value}")
         bundle = Bundle.open(options.bundle)
-        for artifact in bundle.artifacts:
-            run = CHECKS.get(artifact.record.format)
-            if run is None or (options.artifact and artifact.name not in options.artifact):
-                continue
+        for artifact in _chosen(bundle, options.artifact):
+            run = CHECKS[artifact.record.format]
             check = run(bundle, artifact, threads=options.threads, rounds=options.rounds)
             print(check, flush=True)
-            agreed = agreed and check.agrees
+            agreed = agreed and check.verdict == "agrees"
     except NanonetEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
