@@ -8,6 +8,7 @@ import pytest
 
 from nanonet_edge.benchmarks import memory
 from nanonet_edge.benchmarks.memory import MIB, Baseline, memory_above, memory_of
+from tests.tiny_bundle import make_tiny_bundle
 
 FRESH_PROCESS = """
 from nanonet_edge.benchmarks.memory import memory_above, take_baseline
@@ -30,6 +31,27 @@ def test_peak_of_the_engine_is_seen_whatever_was_used_before(before: int) -> Non
     figure = memory.Figure.model_validate_json(done.stdout)
     assert figure.unit == "MiB"
     assert figure.value == pytest.approx(96, abs=8)
+
+
+def test_no_engine_is_imported_before_the_baseline(tmp_path: Path) -> None:
+    """What an engine's import takes is the engine's, whichever it is."""
+    root = make_tiny_bundle(tmp_path / "tiny")
+    code = f"""
+import sys
+from nanonet_edge.benchmarks import worker
+from nanonet_edge.benchmarks.worker_protocol import LoadRequest
+
+def take_baseline():
+    engines = {{"onnxruntime", "openvino", "ai_edge_litert", "tflite_runtime", "tensorflow"}}
+    print("numpy" in sys.modules, sorted(engines & set(sys.modules)))
+    return real()
+
+real, worker.take_baseline = worker.take_baseline, take_baseline
+request = LoadRequest(bundle={str(root)!r}, artifact="tiny.fp32.onnx", spec="onnxruntime", threads=1)
+worker.Session(request).close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True []\n"
 
 
 def test_peak_hidden_by_an_earlier_one_is_missing_not_too_small(monkeypatch: pytest.MonkeyPatch) -> None:

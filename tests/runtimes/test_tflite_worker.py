@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import stat
@@ -322,3 +323,24 @@ def test_the_worker_tells_its_memory(runtime: TfliteRuntime) -> None:
     assert told is not None
     baseline, peak = told
     assert 1_000_000 < baseline <= peak
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the high-water mark is reset on Linux only"
+)
+def test_import_of_the_engine_counts_as_its_memory(tmp_path: Path) -> None:
+    package = tmp_path / "tflite_runtime"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "interpreter.py").write_text("weight = b'x' * (64 << 20)\n")
+    code = (
+        f"import json, sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "before = b'x' * (128 << 20); del before\n"
+        "from nanonet_edge.runtimes.tflite_worker import Server\n"
+        "server = Server()\n"
+        "server.answer({'op': 'load'}, b'')\n"
+        "print(json.dumps(server.answer({'op': 'memory'}, b'')[0]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)
+    assert (told["peak_bytes"] - told["baseline_bytes"]) / (1 << 20) == pytest.approx(64, abs=8)
