@@ -12,12 +12,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import geometric_mean
+from typing import NamedTuple
 
 from pydantic import Field
 
 from nanonet_edge.errors import EXIT_OK, InputError, NanonetEdgeError
 from nanonet_edge.manifest import Record
-from nanonet_edge.results import BENCH_NAME, BenchResult, Duel, load_result, results_folder
+from nanonet_edge.results import BENCH_NAME, BenchResult, Duel, FailedDuel, load_result, results_folder
 
 
 class RewriteGain(Record):
@@ -55,7 +56,14 @@ def summarize_gain(duels: Sequence[Duel]) -> RewriteGain:
     )
 
 
-def read_duels(paths: Iterable[Path], specs: Sequence[str] = ()) -> tuple[Duel, ...]:
+class Gathered(NamedTuple):
+    """The duels of several results, and the artifacts that had no straight counterpart."""
+
+    duels: tuple[Duel, ...]
+    unmatched: tuple[FailedDuel, ...]
+
+
+def read_duels(paths: Iterable[Path], specs: Sequence[str] = ()) -> Gathered:
     """The duels of several results, on these specs or on all.
 
     Args:
@@ -67,6 +75,7 @@ def read_duels(paths: Iterable[Path], specs: Sequence[str] = ()) -> tuple[Duel, 
             that failed.
     """
     found: list[Duel] = []
+    unmatched: list[FailedDuel] = []
     for given in paths:
         path = results_folder(given) / BENCH_NAME if given.is_dir() else given
         result = load_result(path, BenchResult)
@@ -77,7 +86,12 @@ def read_duels(paths: Iterable[Path], specs: Sequence[str] = ()) -> tuple[Duel, 
             on = f" on {', '.join(specs)}" if specs else ""
             raise InputError(f"{path}: expected duels{on}, found none: run bench --against straight")
         found += duels
-    return tuple(found)
+        unmatched += [
+            one
+            for one in result.failed_duels
+            if one.baseline is None and (not specs or one.spec is None or one.spec in specs)
+        ]
+    return Gathered(tuple(found), tuple(unmatched))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     try:
-        duels = read_duels(options.bundle, options.spec)
+        duels, unmatched = read_duels(options.bundle, options.spec)
     except NanonetEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -96,8 +110,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         fields = {"contender", "baseline", "spec", "speedup", "noise_floor", "verdict"}
         lines = [duel.model_dump(mode="json", include=fields) for duel in duels]
-        print(json.dumps({**gain.model_dump(), "duels": lines}, indent=2))
+        reasons = {"contender", "spec", "failure"}
+        left_out = [one.model_dump(mode="json", include=reasons) for one in unmatched]
+        print(json.dumps({**gain.model_dump(), "duels": lines, "without_counterpart": left_out}, indent=2))
         return EXIT_OK
+    for one in unmatched:
+        print(f"not compared: {one.failure}", file=sys.stderr)
     for duel in duels:
         speedup = duel.speedup
         interval = f"{speedup.low:.2f} to {speedup.high:.2f}"

@@ -86,6 +86,21 @@ def test_failed_duel_is_not_left_out_silently(
     assert "found it was refused" in capsys.readouterr().err
 
 
+def test_artifact_without_a_counterpart_is_named(
+    bundles: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = results_folder(bundles[0]) / "bench.json"
+    reason = "a2: straight holds no straight tflite artifact in mixed"
+    alone = FailedDuel(contender="a2", baseline=None, spec="litert", failure=reason)
+    result = bench_result(Bundle.open(bundles[0]), [])
+    save_result(result.model_copy(update={"duels": (duel("a", 2.0),), "failed_duels": (alone,)}), path)
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().err == f"not compared: {reason}\n"
+    assert main([str(path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["without_counterpart"] == [{"contender": "a2", "spec": "litert", "failure": reason}]
+
+
 def test_bundle_that_was_not_benched_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(make_tiny_bundle(tmp_path / "c"))]) == 3
     assert "expected a result, found nothing" in capsys.readouterr().err
