@@ -34,14 +34,16 @@ class Trace:
     """A run, frame by frame, in nanoseconds since its start.
 
     Attributes:
-        arrived: when each frame was there; back to back, when its work began.
+        arrived: when each frame that was served was there; back to back, when its work began.
         finished: when its mask was.
         conditions: read at the end of every bucket that was completed, and of the run.
+        unserved: how many more frames had arrived when the run ended.
     """
 
     arrived: tuple[int, ...]
     finished: tuple[int, ...]
     conditions: tuple[Conditions, ...]
+    unserved: int = 0
 
     @property
     def latencies(self) -> Integers:
@@ -60,14 +62,17 @@ class _Recorder:
         self._conditions: list[Conditions] = []
 
     def add(self, arrived: int, finished: int) -> None:
-        # A bucket is over when a frame that belongs to a later one has been seen.
-        while arrived >= (len(self._conditions) + 1) * self._bucket_ns:
+        # A bucket is over when a frame that belongs to a later one is done.
+        while finished > (len(self._conditions) + 1) * self._bucket_ns:
             self._conditions.append(self._probe())
         self._arrived.append(arrived)
         self._finished.append(finished)
 
-    def trace(self) -> Trace:
-        return Trace(tuple(self._arrived), tuple(self._finished), (*self._conditions, self._probe()))
+    def trace(self, arrived: int | None = None) -> Trace:
+        """Everything, `arrived` being how many frames there were, if not all were served."""
+        unserved = 0 if arrived is None else arrived - len(self._arrived)
+        conditions = (*self._conditions, self._probe())
+        return Trace(tuple(self._arrived), tuple(self._finished), conditions, unserved)
 
 
 def run_paced(
@@ -80,21 +85,26 @@ def run_paced(
     sleep: Sleep = time.sleep,
     probe: Probe = read_conditions,
 ) -> Trace:
-    """Process frames that arrive every 1 / `fps` seconds, for `seconds`, in order, dropping none.
+    """Process frames that arrive every 1 / `fps` seconds, in order, until `seconds` have passed.
 
-    The processor sleeps between frames, as it would on a camera, so its clocks may fall and
-    the time it takes to wake up is part of the latency.
+    At least one frame is served. An engine that cannot keep up leaves frames unserved at the
+    end: the run is not prolonged for them. The processor sleeps between frames, as it would on
+    a camera, so its clocks may fall and the time it takes to wake up is part of the latency.
     """
     period = 1e9 / fps
+    end = round(seconds * 1e9)
+    arrivals = max(1, math.floor(seconds * fps))
     recorder = _Recorder(bucket_seconds, probe)
     start = clock()
-    for frame in range(max(1, math.floor(seconds * fps))):
+    for frame in range(arrivals):
+        if frame > 0 and clock() - start >= end:
+            break
         arrival = round(frame * period)
         while (wait := start + arrival - clock()) > 0:
             sleep(wait / 1e9)
         call()
         recorder.add(arrival, clock() - start)
-    return recorder.trace()
+    return recorder.trace(arrivals)
 
 
 def run_back_to_back(
@@ -122,13 +132,15 @@ def run_back_to_back(
 def judge_pacing(trace: Trace, fps: float) -> Pacing:
     """Deadlines of a paced trace: each frame should be done before the next one arrives."""
     lateness = trace.latencies - round(1e9 / fps)
-    missed = int((lateness > 0).sum())
+    frames = len(trace.arrived) + trace.unserved
+    missed = int((lateness > 0).sum()) + trace.unserved
     return Pacing(
         obtained="measured",
         fps=fps,
-        frames=len(trace.arrived),
+        frames=frames,
         missed=missed,
-        missed_ratio=missed / len(trace.arrived),
+        unserved=trace.unserved,
+        missed_ratio=missed / frames,
         worst_lateness_ms=max(0.0, float(lateness.max()) / 1e6),
         latency=summarize(trace.latencies),
         latencies_ns=tuple(int(value) for value in trace.latencies),
@@ -138,9 +150,11 @@ def judge_pacing(trace: Trace, fps: float) -> Pacing:
 def judge_sustained(
     trace: Trace, *, minutes: float, fps: float | None, bucket_seconds: float = BUCKET_SECONDS
 ) -> Sustained:
-    """Buckets and drift of a long trace."""
+    """Buckets and drift of a long trace; a frame belongs to the bucket in which it was done."""
     bucket_ns = round(bucket_seconds * 1e9)
-    indices = np.asarray(trace.arrived, np.int64) // bucket_ns
+    # The last frame may end after the run's time was over; it opens no bucket of its own.
+    last = math.ceil(60.0 * minutes / bucket_seconds) - 1
+    indices = np.minimum((np.asarray(trace.finished, np.int64) - 1) // bucket_ns, last)
     groups = [(int(index), trace.latencies[indices == index]) for index in np.unique(indices)]
     buckets = tuple(
         Bucket(

@@ -44,7 +44,7 @@ from nanonet_edge.benchmarks.worker_protocol import (
 )
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.contract import preprocess
-from nanonet_edge.errors import NanonetEdgeError, UnsupportedError, UsageError
+from nanonet_edge.errors import NanonetEdgeError, UsageError
 from nanonet_edge.results import Figure, Latency, Measurement, RuntimeRecord
 from nanonet_edge.runtimes import Runtime, open_reference, open_runtime
 from nanonet_edge.runtimes.keras_reference import reference_contracts
@@ -53,6 +53,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nanonet_edge.contract import Array, InputContract
+
+
+_NOT_ASKED = "not asked for"
+_BEHIND_A_PIPE = "the engine runs in another process: such a run would time the pipe too"
 
 
 class Session:
@@ -75,7 +79,7 @@ class Session:
         start = time.perf_counter_ns()
         self._runtime = self._open()
         self._startup_ns = time.perf_counter_ns() - start
-        self._first_ns = self.time_invokes(1, 0.0)[0]
+        self.first_ns = self.time_invokes(1, 0.0)[0]
         self._loop = FrameLoop(self._runtime, frames)
 
     def close(self) -> None:
@@ -102,24 +106,26 @@ class Session:
         Memory is read before the runs whose length the user chose, before the second load,
         and before the engine is asked to describe itself, which may load the model again.
         """
-        if is_remote(self._runtime) and (request.fps or request.sustained_minutes):
-            raise UnsupportedError(
-                "it runs in another process: a paced or sustained run would time the pipe too"
-            )
         loop = self._loop
         invoke, frame = self._time_invoke(request), self._time_frame(request, loop)
         memory = self._read_memory()
-        trace = _run_long(request, loop)
+        trace = None if is_remote(self._runtime) else _run_long(request, loop)
         fps, minutes = request.fps, request.sustained_minutes
+        pacing = judge_pacing(trace, fps) if trace and fps else None
+        sustained = judge_sustained(trace, minutes=minutes, fps=fps) if trace and minutes else None
+        asked = {"pacing": fps, "sustained": minutes}
+        found = {"pacing": pacing, "sustained": sustained}
         return Measurement(
             startup=_milliseconds(self._startup_ns),
-            first_inference=_milliseconds(self._first_ns),
+            first_inference=_milliseconds(self.first_ns),
             invoke=invoke,
             frame=frame,
             memory=memory,
-            arena=Figure(obtained="measured", unit="MiB", reason="the engine does not tell"),
-            pacing=judge_pacing(trace, fps) if trace and fps else None,
-            sustained=judge_sustained(trace, minutes=minutes, fps=fps) if trace and minutes else None,
+            pacing=pacing,
+            sustained=sustained,
+            missing={
+                name: _BEHIND_A_PIPE if asked[name] else _NOT_ASKED for name in found if not found[name]
+            },
             load=self._time_load(),
             runtime=self.describe(),
         )
@@ -198,7 +204,7 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
                     reply = _answer(session, request)
                 elif isinstance(request, LoadRequest):
                     session = Session(request)
-                    reply = Reply()
+                    reply = Reply(first_ns=session.first_ns)
                 else:
                     raise UsageError(f"expected a load request first, found '{request.op}'")
             except NanonetEdgeError as error:

@@ -15,6 +15,8 @@ from types import TracebackType
 from pydantic import ValidationError
 from typing_extensions import Self
 
+from nanonet_edge.benchmarks.pacing import PACED_SECONDS
+from nanonet_edge.benchmarks.timing import WARMUP_RUNS, WARMUP_SECONDS
 from nanonet_edge.benchmarks.worker_protocol import (
     DescribeRequest,
     LoadRequest,
@@ -29,6 +31,8 @@ from nanonet_edge.results import Measurement, RuntimeRecord
 WORKER_MODULE = "nanonet_edge.benchmarks.worker"
 #: Longest wait for an answer beyond the time that was asked to be measured.
 PATIENCE_SECONDS = 300.0
+#: How many times longer than the first inference a run may take: a frame is more than an inference.
+_SLOWEST = 5.0
 _STDERR_TAIL = 4096
 
 
@@ -43,6 +47,7 @@ class Worker:
     def __init__(self, load: LoadRequest, *, patience: float = PATIENCE_SECONDS) -> None:
         self._load = load
         self._patience = patience
+        self._run_seconds = 0.0
         self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._process = subprocess.Popen(
@@ -81,8 +86,11 @@ class Worker:
         return self._process.pid
 
     def load(self) -> None:
-        """Load the artifact."""
-        self._ask(self._load, 0.0)
+        """Load the artifact and run it once: how long that took tells how long to wait later."""
+        reply = self._ask(self._load, 0.0)
+        if reply.first_ns is None:
+            raise self._failure("the worker answered without a first inference")
+        self._run_seconds = _SLOWEST * reply.first_ns / 1e9
 
     def describe(self) -> RuntimeRecord:
         """What the engine says of itself."""
@@ -93,18 +101,24 @@ class Worker:
 
     def round(self, request: RoundRequest) -> tuple[int, ...]:
         """Durations of one round of invocations, in nanoseconds."""
-        reply = self._ask(request, request.min_seconds)
+        reply = self._ask(request, self._expected(request.min_seconds, request.min_count))
         if not reply.samples_ns:
             raise self._failure("the worker answered without samples")
         return reply.samples_ns
 
     def measure(self, request: MeasureRequest) -> Measurement:
         """Measure everything."""
-        seconds = 2 * request.min_seconds + 60 * (request.sustained_minutes or 0.0)
-        reply = self._ask(request, seconds)
+        scope = self._expected(request.min_seconds, request.min_count)
+        warm_up = self._expected(WARMUP_SECONDS, WARMUP_RUNS)
+        long_run = 60 * request.sustained_minutes if request.sustained_minutes else PACED_SECONDS
+        reply = self._ask(request, 2 * (scope + warm_up) + long_run + self._run_seconds)
         if reply.measurement is None:
             raise self._failure("the worker answered without a measurement")
         return reply.measurement
+
+    def _expected(self, seconds: float, count: int) -> float:
+        """The longest that runs should take until both a duration and a count are reached."""
+        return seconds + count * self._run_seconds
 
     def _ask(self, request: Request, seconds: float) -> Reply:
         assert self._process.stdin is not None  # noqa: S101 - it was asked to be a pipe

@@ -59,9 +59,13 @@ REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminat
 
 
 class Reply(Record):
-    """The answer to one request: what was asked for, or an error in one line."""
+    """The answer to one request: what was asked for, or an error in one line.
+
+    A load is answered with `first_ns`, how long the first inference took.
+    """
 
     error: str | None = None
+    first_ns: int | None = None
     runtime: RuntimeRecord | None = None
     samples_ns: tuple[int, ...] | None = None
     measurement: Measurement | None = None

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from nanonet_edge.atomic import write_text
-from nanonet_edge.errors import InputError
+from nanonet_edge.errors import InputError, UsageError
 from nanonet_edge.machine import Conditions, Machine
 from nanonet_edge.manifest import Record, Sha256
 from nanonet_edge.variants import Format, Precision
@@ -100,17 +100,20 @@ class FrameSource(Record):
 
 
 class Pacing(Record):
-    """Frames that arrived on a clock, none dropped.
+    """Frames that arrived on a clock, each served in its turn until the time was over.
 
     A frame's deadline is the arrival of the next one. `latency` runs from the arrival to the
-    finished mask, so waiting behind a late frame counts. `worst_lateness_ms` is how long
-    after its deadline the latest frame was done (0: none was late).
+    finished mask, so waiting behind a late frame counts. Of `frames` that arrived, `unserved`
+    were still waiting at the end: they are among the `missed`, but have no latency.
+    `worst_lateness_ms` is how long after its deadline the latest served frame was done (0: none
+    was late).
     """
 
     obtained: Obtained
     fps: float = Field(gt=0)
     frames: int
     missed: int
+    unserved: int
     missed_ratio: float
     worst_lateness_ms: float
     latency: LatencySummary
@@ -164,7 +167,8 @@ class Measurement(Record):
 
     `startup` is the first opening: import of the engine and load of the model. `load` is a
     later one, with the engine imported and the file cached. `memory` is the resident-set
-    high-water mark above the interpreter's baseline; `arena` what the engine itself counts.
+    high-water mark above the baseline of a process that has NumPy but no engine. `missing` says
+    why there is no `pacing` or `sustained`, by field name.
     """
 
     runtime: RuntimeRecord
@@ -174,9 +178,9 @@ class Measurement(Record):
     invoke: Latency
     frame: Latency
     memory: Figure
-    arena: Figure
     pacing: Pacing | None = None
     sustained: Sustained | None = None
+    missing: dict[str, str] = Field(default_factory=dict)
 
 
 class _MeasuredRow(Record):
@@ -312,6 +316,22 @@ def results_folder(bundle: Path | str) -> Path:
     if root.name in ("", ".."):
         root = Path(os.path.abspath(root))
     return root.with_name(f"{root.name}.results")
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the work that a result could not be written; nothing is created.
+
+    Raises:
+        UsageError: `path` is a folder, or a file stands where its folder should be, or that folder
+            must not be written to.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: expected a file to write the results to, found a folder")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise UsageError(f"{path}: expected a folder to write the results into, found the file {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{path}: the results cannot be written: {folder} is read-only")
 
 
 def save_result(result: Record, path: Path) -> None:

@@ -65,7 +65,6 @@ def measurement(
         invoke=latency("invoke"),
         frame=latency("frame"),
         memory=figure(memory_mib, "MiB"),
-        arena=figure(None, "MiB"),
     )
 
 

@@ -63,6 +63,9 @@ def test_hopelessly_slow_engine_misses_all_and_lags_ever_more() -> None:
     trace = run_paced(world.work, fps=25, seconds=4, clock=world.clock, sleep=world.sleep, probe=lambda: COOL)
     pacing = judge_pacing(trace, 25)
     assert pacing.missed_ratio == 1.0
+    # 100 frames arrive in 4 s, of which 80 are served; the run is not prolonged for the others.
+    assert (pacing.frames, pacing.missed, pacing.unserved) == (100, 100, 20)
+    assert trace.finished[-1] == 4000 * MS
     assert (np.diff(trace.latencies) == 10 * MS).all()
 
 
@@ -103,6 +106,33 @@ def test_buckets_hold_their_own_frames_and_conditions() -> None:
     assert [bucket.start_s for bucket in sustained.buckets] == [0.0, 1.0, 2.0]
     assert [bucket.conditions.temperature_c for bucket in sustained.buckets] == [40.0, 50.0, 60.0]
     assert len(sustained.samples_ns) == 30
+
+
+def test_frame_belongs_to_the_bucket_in_which_it_was_done() -> None:
+    # Frames arrive every 100 ms and take 300: those that arrived in the first second take three.
+    world = World(300.0)
+    temperatures = iter([40.0, 50.0, 60.0, 70.0])
+    trace = run_paced(
+        world.work,
+        fps=10,
+        seconds=3.0,
+        bucket_seconds=1.0,
+        clock=world.clock,
+        sleep=world.sleep,
+        probe=lambda: Conditions(frequency_mhz=900.0, temperature_c=next(temperatures)),
+    )
+    sustained = judge_sustained(trace, minutes=0.05, fps=10, bucket_seconds=1.0)
+    assert [bucket.summary.n for bucket in sustained.buckets] == [3, 3, 4]
+    assert [bucket.conditions.temperature_c for bucket in sustained.buckets] == [40.0, 50.0, 60.0]
+
+
+def test_frame_that_outlasts_the_run_opens_no_bucket() -> None:
+    world = World(700.0)
+    trace = run_back_to_back(
+        world.work, seconds=2.0, bucket_seconds=1.0, clock=world.clock, probe=lambda: COOL
+    )
+    sustained = judge_sustained(trace, minutes=2.0 / 60, fps=None, bucket_seconds=1.0)
+    assert [bucket.summary.n for bucket in sustained.buckets] == [1, 2]
 
 
 def test_a_stub_of_a_bucket_is_shown_but_not_judged() -> None:
