@@ -9,7 +9,7 @@ from nanonet_edge.benchmarks.plan import Job
 from nanonet_edge.benchmarks.worker_process import Worker
 from nanonet_edge.benchmarks.worker_protocol import LoadRequest
 from nanonet_edge.bundle import Artifact, Bundle
-from nanonet_edge.errors import RuntimeFailure
+from nanonet_edge.errors import RuntimeFailure, UsageError
 from nanonet_edge.results import BenchRow, Duel, FailedDuel
 
 
@@ -46,6 +46,20 @@ def fight_all(
             )
     report("against straight", len(contenders), len(contenders))
     return tuple(duels), tuple(failed)
+
+
+def require_counterpart(straight: Bundle, artifacts: Sequence[Artifact]) -> None:
+    """Refuse to begin where there is nothing to compare.
+
+    Raises:
+        UsageError: no artifact is rewritten, or none has a straight counterpart.
+    """
+    rewritten = [artifact for artifact in artifacts if artifact.record.graph == "rewritten"]
+    if not rewritten:
+        raise UsageError("against the straight graph: expected a rewritten artifact to bench, found none")
+    if not any(straight_counterpart(artifact, straight) for artifact in rewritten):
+        wanted = ", ".join(sorted({f"{one.record.format} in {one.record.precision}" for one in rewritten}))
+        raise UsageError(f"{straight.root}: expected a straight artifact ({wanted}), found none")
 
 
 def straight_counterpart(artifact: Artifact, straight: Bundle) -> Artifact | None:

@@ -6,7 +6,8 @@ import datetime
 from collections.abc import Callable, Iterator, Sequence
 
 from nanonet_edge.benchmarks.against_reference import measure_against_reference, require_reference
-from nanonet_edge.benchmarks.against_straight import fight_all
+from nanonet_edge.benchmarks.against_straight import fight_all, require_counterpart
+from nanonet_edge.benchmarks.full_precision import FULL_PRECISION, is_reduced
 from nanonet_edge.benchmarks.plan import Job, Plan, make_plan
 from nanonet_edge.benchmarks.timing import camera_frames
 from nanonet_edge.benchmarks.worker_process import Worker
@@ -19,10 +20,6 @@ from nanonet_edge.results import BenchResult, BenchRow, BenchSettings
 #: Called with the stage's name, how many steps are done and how many there are.
 Progress = Callable[[str, int, int], None]
 StartWorker = Callable[[LoadRequest], Worker]
-
-_BFLOAT16 = "bf16"
-#: Engines that may compute fp32 models in bfloat16 by themselves -> the spec that forbids it.
-_FULL_PRECISION = {"openvino": "openvino:f32"}
 
 
 def bench(
@@ -43,7 +40,7 @@ def bench(
         settings: how; the defaults of `BenchSettings` if None.
         runtimes: specs; each runs every artifact it can load. None: each artifact runs on the
             engine of its format, and on OpenVINO in true fp32 too if that computes in bfloat16.
-        artifacts: names; all if None.
+        artifacts: names; none for all.
         straight: a bundle with the unrewritten graphs (it may be `bundle` itself); each
             artifact is then compared with its counterpart in interleaved rounds.
         reference: measure the Keras reference too, and each artifact against it in interleaved
@@ -55,7 +52,8 @@ def bench(
         A result with a row per pair; one that failed says why and does not stop the others.
 
     Raises:
-        UsageError: a spec is wrong, its engine is not installed, or nothing is left to run.
+        UsageError: a spec is wrong, its engine is not installed, nothing is left to run, or
+            `straight` holds nothing to compare with.
         MissingExtraError: the reference is asked for and TensorFlow is not installed.
         BundleError: there is no artifact of that name.
     """
@@ -63,6 +61,8 @@ def bench(
     report = progress or (lambda stage, done, total: None)
     machine = read_machine()
     plan = make_plan(bundle, runtimes, artifacts)
+    if straight is not None:
+        require_counterpart(straight, [job.artifact for job in plan.jobs])
     reference_row = None
     if reference:
         require_reference()
@@ -99,13 +99,13 @@ def _measure_all(
         done += 1
         report("bench", done, done + len(waiting))
         yield row
-        full = _FULL_PRECISION.get(job.spec)
-        if plan.may_add_full_precision and full and _computed_in_bfloat16(row):
+        full = FULL_PRECISION.get(job.spec)
+        if plan.may_add_full_precision and full and _computed_in_less(row):
             waiting.insert(0, Job(job.artifact, full))
 
 
-def _computed_in_bfloat16(row: BenchRow) -> bool:
-    return row.measurement is not None and _BFLOAT16 in row.measurement.runtime.computed_precision.split("+")
+def _computed_in_less(row: BenchRow) -> bool:
+    return row.measurement is not None and is_reduced(row.measurement.runtime.computed_precision)
 
 
 def _measure(bundle: Bundle, job: Job, settings: BenchSettings, start: StartWorker) -> BenchRow:

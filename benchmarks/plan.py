@@ -46,8 +46,8 @@ def make_plan(bundle: Bundle, runtimes: Sequence[str] | None, artifacts: Sequenc
         UsageError: a spec is wrong, its engine is not installed, or nothing is left to run.
         BundleError: there is no artifact of that name.
     """
-    chosen = bundle.artifacts if artifacts is None else tuple(bundle.artifact(name) for name in artifacts)
-    if runtimes is not None:
+    chosen = tuple(bundle.artifact(name) for name in artifacts) if artifacts else bundle.artifacts
+    if runtimes:
         return Plan(tuple(_named_jobs(chosen, runtimes)), (), may_add_full_precision=False)
     jobs: list[Job] = []
     skipped: list[Skipped] = []

@@ -12,7 +12,7 @@ from nanonet_edge.benchmarks.against_straight import straight_counterpart
 from nanonet_edge.benchmarks.bench import bench
 from nanonet_edge.benchmarks.plan import make_plan
 from nanonet_edge.benchmarks.worker_process import Worker
-from nanonet_edge.benchmarks.worker_protocol import LoadRequest, MeasureRequest, Reply, RoundRequest
+from nanonet_edge.benchmarks.worker_protocol import LoadRequest, MeasureRequest, Reply, Request, RoundRequest
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.errors import BundleError, RuntimeFailure, UnsupportedError, UsageError
 from nanonet_edge.results import BenchSettings
@@ -60,7 +60,7 @@ def test_every_artifact_is_measured_in_a_process_of_its_own(bundle: Bundle) -> N
         assert row.measurement.frame.summary.min_ms > row.measurement.invoke.summary.min_ms
         assert row.measurement.memory.value is not None
         assert 1.0 < row.measurement.memory.value < 1000.0
-        assert row.measurement.arena.reason
+        assert row.measurement.missing == {"pacing": "not asked for", "sustained": "not asked for"}
 
 
 def test_openvino_is_measured_in_true_fp32_too_if_it_computes_in_bfloat16(bundle: Bundle) -> None:
@@ -104,7 +104,9 @@ def test_paced_and_sustained_runs_are_measured(bundle: Bundle) -> None:
     pacing, sustained = row.measurement.pacing, row.measurement.sustained
     assert pacing is not None
     assert sustained is not None
-    assert pacing.frames == len(pacing.latencies_ns) == len(sustained.samples_ns) == 60
+    assert pacing.frames == len(pacing.latencies_ns) + pacing.unserved == 60
+    assert pacing.latencies_ns == sustained.samples_ns
+    assert row.measurement.missing == {}
     assert sustained.fps == 200
     assert sustained.drift.verdict is None
     assert sustained.drift.reason
@@ -140,11 +142,41 @@ def test_wrong_names_are_refused(bundle: Bundle) -> None:
         make_plan(bundle, ["litert"], None)
 
 
-def test_bundle_without_straight_artifacts_says_so(bundle: Bundle) -> None:
+def test_nothing_to_compare_with_is_found_before_measuring(bundle: Bundle) -> None:
     assert straight_counterpart(bundle.artifact(ONNX), bundle) is None
-    result = bench(bundle, QUICK, artifacts=[ONNX], straight=bundle)
+    with pytest.raises(UsageError, match=r"tiny: expected a straight artifact \(onnx in fp32\), found none"):
+        bench(bundle, QUICK, artifacts=[ONNX], straight=bundle, start=_no_worker)
+    straight = _with_graphs(bundle, "straight", "straight", "straight")
+    with pytest.raises(UsageError, match="expected a rewritten artifact"):
+        bench(straight, QUICK, straight=straight, start=_no_worker)
+
+
+def test_artifact_without_a_counterpart_says_so_and_the_others_are_compared(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanonet_edge.benchmarks.interleave.ROUND_SECONDS", 0.005)
+    straight = _with_graphs(bundle, "straight", "rewritten", "rewritten")
+    result = bench(bundle, QUICK, artifacts=[ONNX, FP16], straight=straight)
+    assert [duel.contender for duel in result.duels] == [ONNX]
     (failed,) = result.failed_duels
-    assert "holds no straight onnx artifact in fp32" in failed.failure
+    assert "holds no straight onnx artifact in fp16" in failed.failure
+
+
+def _with_graphs(bundle: Bundle, *graphs: str) -> Bundle:
+    records = tuple(
+        record.model_copy(update={"graph": graph})
+        for record, graph in zip(bundle.manifest.artifacts, graphs, strict=True)
+    )
+    manifest = bundle.manifest.model_copy(update={"artifacts": records})
+    return Bundle(bundle.root, manifest, bundle.manifest_sha256)
+
+
+def _no_worker(request: LoadRequest) -> Worker:
+    raise AssertionError(f"expected nothing to be measured, found {request}")
+
+
+def test_empty_names_mean_all(bundle: Bundle) -> None:
+    assert make_plan(bundle, (), ()) == make_plan(bundle, None, None)
 
 
 def test_dead_worker_is_named_with_its_signal(bundle: Bundle) -> None:
@@ -160,6 +192,26 @@ def test_worker_that_does_not_answer_is_given_up(bundle: Bundle) -> None:
         os.kill(worker.pid, signal.SIGSTOP)
         with pytest.raises(RuntimeFailure, match="no answer within"):
             worker.load()
+
+
+def test_patience_grows_with_the_count_and_the_first_inference(bundle: Bundle) -> None:
+    waits: list[float] = []
+
+    class Slow(Worker):
+        def _ask(self, _: Request, seconds: float) -> Reply:
+            waits.append(seconds)
+            return Reply(first_ns=2_000_000_000, samples_ns=(1,))
+
+    with Slow(_request(bundle)) as worker:
+        worker.load()
+        worker.round(RoundRequest(min_seconds=3.0, min_count=1))
+        worker.round(RoundRequest(min_seconds=3.0, min_count=1000))
+        with pytest.raises(RuntimeFailure, match="without a measurement"):
+            worker.measure(MeasureRequest(min_seconds=3.0, min_count=1000, sustained_minutes=2.0))
+    _, short, long, whole = waits
+    assert short >= 3.0 + 2.0
+    assert long >= 3.0 + 1000 * 2.0
+    assert whole >= 2 * long + 120.0
 
 
 def test_engine_that_refuses_becomes_an_error_in_one_line(tmp_path: Path) -> None:
