@@ -40,7 +40,7 @@ from nanonet_edge.metrics import (
     summarise_agreement,
     summarise_small_polyps,
 )
-from nanonet_edge.results import RuntimeRecord
+from nanonet_edge.results import RuntimeRecord, Skipped
 from nanonet_edge.runtimes import ArtifactRuntime, open_runtime
 from nanonet_edge.variants import Head
 
@@ -92,15 +92,17 @@ def verify(
 ) -> VerifyResult:
     """Compare artifacts with the reference on images, and judge them.
 
-    An artifact that its engine refuses fails the verdict and says why; the others go on.
+    An artifact that its engine refuses fails the verdict and says why; the others go on. One
+    whose engine is not installed is skipped.
 
     Args:
         bundle: an opened bundle.
         data: the images, with masks or without.
         reference: the Keras model at fp32, or what stands in for it.
         artifacts: names; none for all.
-        runtimes: runtime specs; none for the default of each format, where OpenVINO runs
-            float artifacts in fp32. Each artifact runs on each spec that loads its format.
+        runtimes: runtime specs; each artifact runs on each one that loads its format. None for
+            the default of each format: OpenVINO then judges float artifacts in true fp32, and
+            where it computes in bfloat16 by itself it shows them in that as well, unjudged.
         thresholds: None for the defaults.
         threads: for each engine.
         seed: of the bootstrap.
@@ -120,7 +122,8 @@ def verify(
     with contextlib.ExitStack() as stack:
         for run in runs:
             _open(run, threads, stack)
-        _raise_if_nothing_runs(runs)
+        runs = _distinct(runs)
+        runs, skipped = _without_missing(runs)
         done = 0
         for batch in _batches(data):
             probabilities = reference.probability(np.stack([item.frame for item in batch]))
@@ -144,8 +147,9 @@ def verify(
             golden_max_delta_p=golden_delta,
         ),
         thresholds=limits,
-        passed=all(row.passed for row in rows),
+        passed=all(row.passed for row in rows if row.judged),
         artifacts=rows,
+        skipped=skipped,
     )
 
 
@@ -193,10 +197,35 @@ def _open(run: _Run, threads: int, stack: contextlib.ExitStack) -> None:
     run.engine = engine
 
 
-def _raise_if_nothing_runs(runs: Sequence[_Run]) -> None:
-    missing = [run.failure for run in runs if isinstance(run.failure, MissingExtraError)]
+def _distinct(runs: Sequence[_Run]) -> list[_Run]:
+    """Leave out an artifact on a second spec that does not run, or computes as the first one does."""
+    computed = {
+        (run.contender.artifact.name, run.contender.spec): run.runtime.computed_precision
+        for run in runs
+        if run.runtime is not None
+    }
+
+    def is_distinct(contender: Contender) -> bool:
+        if contender.beside is None:
+            return True
+        name = contender.artifact.name
+        found = computed.get((name, contender.spec))
+        return found is not None and found != computed.get((name, contender.beside))
+
+    return [run for run in runs if is_distinct(run.contender)]
+
+
+def _without_missing(runs: Sequence[_Run]) -> tuple[list[_Run], tuple[Skipped, ...]]:
+    """Separate what cannot run for want of an engine.
+
+    Raises:
+        MissingExtraError: that is all of them.
+    """
+    missing = [(run, run.failure) for run in runs if isinstance(run.failure, MissingExtraError)]
     if len(missing) == len(runs):
-        raise missing[0]
+        raise missing[0][1]
+    skipped = tuple(Skipped(artifact=run.contender.artifact.name, reason=str(why)) for run, why in missing)
+    return [run for run in runs if not isinstance(run.failure, MissingExtraError)], skipped
 
 
 def _batches(data: VerificationData) -> Iterator[list[Item]]:
@@ -245,6 +274,9 @@ def _row(run: _Run, thresholds: Thresholds, data: VerificationData, seed: int) -
     notes = []
     if record.calibration is not None and record.calibration.digest == data.record.digest:
         notes.append("calibrated on the very images it is verified on: agreement may look too good")
+    unjudged = None
+    if not run.contender.judged and run.runtime is not None:
+        unjudged = f"computed in {run.runtime.computed_precision}; judged on {run.contender.beside}"
     return AgreementRow(
         artifact=record.name,
         format=record.format,
@@ -255,6 +287,8 @@ def _row(run: _Run, thresholds: Thresholds, data: VerificationData, seed: int) -
         small_polyps=summarise_small_polyps(agreements, seed=seed) if summary else None,
         accuracy=summarise_accuracy(theirs, ours, seed) if summary and ours else None,
         passed=not reasons,
+        judged=unjudged is None,
+        unjudged_reason=unjudged,
         reasons=reasons,
         notes=tuple(notes),
         failure=None if summary else str(run.failure),

@@ -39,6 +39,10 @@ class DataRecord(Record):
     masks: bool
     digest: Sha256
 
+    def __str__(self) -> str:
+        kind = "GENERATED frames" if self.source == "generated" else f"images of {self.folder}"
+        return f"{self.count} {kind}"
+
 
 @dataclass(frozen=True)
 class Item:

@@ -10,8 +10,15 @@ from typing_extensions import Self
 from nanonet_edge.benchmarks.agreement_data import DataRecord
 from nanonet_edge.machine import Machine
 from nanonet_edge.manifest import Record, Sha256
-from nanonet_edge.metrics import AccuracySummary, AgreementSummary, ImageAccuracy, ImageAgreement, Stratum
-from nanonet_edge.results import Obtained, RuntimeRecord
+from nanonet_edge.metrics import (
+    NOT_FINITE,
+    AccuracySummary,
+    AgreementSummary,
+    ImageAccuracy,
+    ImageAgreement,
+    Stratum,
+)
+from nanonet_edge.results import Obtained, RuntimeRecord, Skipped
 from nanonet_edge.variants import Format, Precision
 
 VERIFY_NAME = "verify.json"
@@ -46,7 +53,8 @@ class AgreementRow(Record):
 
     Either `failure` says why it could not be run, or the figures are there. `reasons` are the
     thresholds it missed, or the failure; it `passed` if there are none. `notes` are what else
-    should be known when the figures are read.
+    should be known when the figures are read. Where it was not `judged`, `unjudged_reason` says
+    why, and whether it passed does not count.
     """
 
     artifact: str
@@ -58,6 +66,8 @@ class AgreementRow(Record):
     small_polyps: Stratum | None
     accuracy: AccuracySummary | None
     passed: bool
+    judged: bool = True
+    unjudged_reason: str | None = None
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
     failure: str | None = None
@@ -69,7 +79,15 @@ class AgreementRow(Record):
             raise ValueError("expected either figures or a failure")
         if self.passed == bool(self.reasons):
             raise ValueError("expected reasons if and only if the verdict failed")
+        if self.judged != (self.unjudged_reason is None):
+            raise ValueError("expected a reason if and only if the row was not judged")
         return self
+
+    @property
+    def not_finite(self) -> tuple[str, ...]:
+        """The images on which its output held NaN or infinity."""
+        agreements = (image.agreement for image in self.images)
+        return tuple(one.name for one in agreements if one.missing.get("max_delta_p") == NOT_FINITE)
 
     def worst(self, count: int) -> tuple[ImageResult, ...]:
         """The images that agree least, worst first."""
@@ -81,7 +99,10 @@ class AgreementRow(Record):
 
 
 class VerifyResult(Record):
-    """`verify.json`; `passed` if every artifact did."""
+    """`verify.json`; `passed` if every artifact that was judged did, on every runtime.
+
+    `skipped` are those whose engine is not installed.
+    """
 
     schema_version: Literal[1] = 1
     kind: Literal["verify"] = "verify"
@@ -95,3 +116,4 @@ class VerifyResult(Record):
     thresholds: Thresholds
     passed: bool
     artifacts: tuple[AgreementRow, ...] = Field(min_length=1)
+    skipped: tuple[Skipped, ...] = ()

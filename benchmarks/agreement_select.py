@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nanonet_edge.benchmarks.full_precision import FULL_PRECISION
 from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.errors import BundleError, UnsupportedError
 from nanonet_edge.runtimes import parse_spec, runtimes_for
 from nanonet_edge.runtimes.registry import PREFERENCE, RUNTIMES
-from nanonet_edge.variants import Format, Precision
+from nanonet_edge.variants import Precision
 
-#: OpenVINO would compute in bfloat16 where the processor can: fp32 is compared with fp32.
-_FLOAT_SPECS = {Format.OPENVINO: "openvino:f32"}
 _FLOAT_PRECISIONS = (Precision.FP32, Precision.FP16)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """An artifact and the runtime spec it is to run on."""
+    """An artifact and the runtime spec it is to run on.
+
+    `beside` is the spec whose arithmetic this one may share; it is then left out. `judged` is
+    whether the verdict counts.
+    """
 
     artifact: Artifact
     spec: str
+    beside: str | None = None
+    judged: bool = True
 
 
 def select_contenders(
@@ -38,7 +43,7 @@ def select_contenders(
     if not named:
         raise BundleError(f"{bundle.root}: expected artifacts, found none")
     if not runtimes:
-        return tuple(Contender(artifact, _usual_spec(artifact)) for artifact in named)
+        return tuple(contender for artifact in named for contender in _usual_contenders(artifact))
     loads = [(spec, RUNTIMES[parse_spec(spec).name].formats) for spec in runtimes]
     chosen: list[Contender] = []
     for artifact in named:
@@ -52,9 +57,18 @@ def select_contenders(
     return tuple(chosen)
 
 
-def _usual_spec(artifact: Artifact) -> str:
+def _usual_contenders(artifact: Artifact) -> tuple[Contender, ...]:
+    """The format's usual engine, and the same one in true fp32 where it may compute in less.
+
+    A float artifact is judged in true fp32: that its engine silently computes in bfloat16 is no
+    fault of the artifact.
+    """
     record = artifact.record
-    if record.precision in _FLOAT_PRECISIONS and record.format in _FLOAT_SPECS:
-        return _FLOAT_SPECS[record.format]
     # With none installed the best is named: opening it says how to install it.
-    return (runtimes_for(record.format) or PREFERENCE[record.format])[0]
+    usual = (runtimes_for(record.format) or PREFERENCE[record.format])[0]
+    full = FULL_PRECISION.get(usual)
+    if full is None:
+        return (Contender(artifact, usual),)
+    if record.precision in _FLOAT_PRECISIONS:
+        return Contender(artifact, full), Contender(artifact, usual, beside=full, judged=False)
+    return Contender(artifact, usual), Contender(artifact, full, beside=usual)

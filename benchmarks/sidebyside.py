@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nanonet_edge.benchmarks.agreement_data import VerificationData
 from nanonet_edge.benchmarks.agreement_result import AgreementRow, ImageResult, VerifyResult
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.datasets import resize_mask
+from nanonet_edge.errors import UsageError
 from nanonet_edge.runtimes import ArtifactRuntime, open_runtime
 
 Picture = npt.NDArray[np.uint8]
@@ -24,6 +26,8 @@ BOTH = (255, 255, 255)
 ADDED = (0, 140, 255)
 LOST = (255, 120, 0)
 TRUTH = (0, 220, 0)
+#: ARTIFACT.RUNTIME.RANK.IMAGE.png
+_PICTURE = re.compile(r"[A-Za-z0-9_.-]+\.[A-Za-z0-9_.-]+\.[0-9]+\.[A-Za-z0-9_.-]*\.png")
 _PANEL = 320
 _GAP = 6
 _LINE = 18
@@ -39,10 +43,13 @@ def save_worst(
     folder: Path,
     count: int = 5,
     progress: Progress | None = None,
+    *,
+    keep_others: bool = False,
 ) -> list[Path]:
     """Draw the images on which each artifact agrees least, as ``ARTIFACT.RUNTIME.RANK.IMAGE.png``.
 
-    Only images whose masks differ are drawn. `folder` is replaced as a whole.
+    Only images whose masks differ are drawn. `folder` is replaced as a whole, and refused if
+    it holds anything that is no such picture.
 
     Args:
         result: of `verify` on the same bundle and data.
@@ -52,17 +59,22 @@ def save_worst(
         folder: where to.
         count: at most so many per artifact.
         progress: called with ("worst images", done, total).
+        keep_others: keep the pictures of artifacts and runtimes that are not in `result`.
 
     Returns:
         The files, artifact by artifact, worst first.
 
     Raises:
+        UsageError: the folder holds something else.
         NanonetEdgeError: an image or artifact cannot be read any more.
     """
+    check_pictures_folder(folder)
     wanted = [(row, _differing(row.worst(count))) for row in result.artifacts if row.summary is not None]
     total = sum(len(images) for _, images in wanted)
     names: list[str] = []
     with replaced_folder(folder) as staging:
+        if keep_others:
+            _keep_others(result, folder, staging)
         for row, images in wanted:
             if not images:
                 continue
@@ -74,6 +86,28 @@ def save_worst(
                     if progress is not None:
                         progress("worst images", len(names), total)
     return [folder / name for name in names]
+
+
+def check_pictures_folder(folder: Path) -> None:
+    """Make sure that replacing a folder loses nothing but pictures of `save_worst`.
+
+    Raises:
+        UsageError: it is a file, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: expected a folder for pictures, found a file")
+    for path in sorted(folder.iterdir()) if folder.exists() else ():
+        if not path.is_file() or _PICTURE.fullmatch(path.name) is None:
+            raise UsageError(
+                f"{folder}: expected a folder of pictures that may be replaced, found {path.name} in it"
+            )
+
+
+def _keep_others(result: VerifyResult, folder: Path, staging: Path) -> None:
+    renewed = tuple(_prefix(row) for row in result.artifacts)
+    for path in folder.iterdir() if folder.exists() else ():
+        if not path.name.startswith(renewed):
+            shutil.copy2(path, staging / path.name)
 
 
 def side_by_side(
@@ -176,10 +210,15 @@ def _with_text(picture: Picture, lines: Sequence[str]) -> Picture:
 
 
 def _file_name(row: AgreementRow, rank: int, image: str) -> str:
-    def plain(text: str) -> str:
-        return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
+    return f"{_prefix(row)}{rank}.{_plain(Path(image).stem)[:60]}.png"
 
-    return f"{plain(row.artifact)}.{plain(row.spec)}.{rank}.{plain(Path(image).stem)[:60]}.png"
+
+def _prefix(row: AgreementRow) -> str:
+    return f"{_plain(row.artifact)}.{_plain(row.spec)}."
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
 
 
 def _write_png(path: Path, picture: Picture) -> None:

@@ -26,6 +26,7 @@ from nanonet_edge.errors import (
 from nanonet_edge.manifest import CalibrationRecord
 from nanonet_edge.results import load_result, save_result
 from nanonet_edge.runtimes import ArtifactRuntime, open_runtime
+from nanonet_edge.runtimes.openvino import OpenVino
 from nanonet_edge.variants import Head
 from tests.benchmarks.agreement_fakes import SIZE, FakeReference, write_dataset
 from tests.tiny_bundle import make_tiny_bundle
@@ -52,7 +53,7 @@ def result(bundle: Bundle, folder: Path) -> VerifyResult:
 
 
 def test_exact_artifacts_agree_and_shifted_one_does_not(result: VerifyResult) -> None:
-    rows = {row.artifact: row for row in result.artifacts}
+    rows = {row.artifact: row for row in result.artifacts if row.judged}
     assert list(rows) == [FP32, FP16, IR]
     for name in (FP32, IR):
         summary = rows[name].summary
@@ -184,7 +185,7 @@ def test_artifact_that_fails_to_run_fails_alone(
     assert len(rows[FP32].images) == 12
 
 
-def test_missing_engine_fails_its_artifacts_or_all(
+def test_missing_engine_skips_its_artifacts_or_is_all_there_is_to_say(
     bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def opener(artifact: object, spec: str, threads: int) -> ArtifactRuntime:
@@ -196,11 +197,57 @@ def test_missing_engine_fails_its_artifacts_or_all(
     data = VerificationData.from_folder(folder, limit=2)
     absent: tuple[str, ...] = ("openvino",)
     found = verify(bundle, data, reference=FakeReference())
-    assert [row.passed for row in found.artifacts] == [True, found.artifacts[1].passed, False]
-    assert "pip install 'nanonet-edge[openvino]'" in found.artifacts[2].reasons[0]
+    assert [row.artifact for row in found.artifacts] == [FP32, FP16]
+    assert found.passed == all(row.passed for row in found.artifacts)
+    (skipped,) = found.skipped
+    assert skipped.artifact == IR
+    assert "pip install 'nanonet-edge[openvino]'" in skipped.reason
     absent = ("openvino", "onnxruntime")
     with pytest.raises(MissingExtraError):
         verify(bundle, data, reference=FakeReference())
+
+
+def test_reduced_precision_is_shown_and_not_judged(
+    bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that computes in bfloat16 by itself, and whose masks are wrong in it."""
+
+    def wrong(engine: ArtifactRuntime, item: Item) -> tuple[agreement.Labels, agreement.Probability | None]:
+        mask, probability = real(engine, item)
+        return (mask if engine.info.computed_precision == "fp32" else 1 - mask), probability
+
+    real = agreement.answer
+    monkeypatch.setattr(agreement, "answer", wrong)
+    compute_in(monkeypatch, "bf16")
+    data = VerificationData.from_folder(folder, limit=2)
+    found = verify(bundle, data, reference=FakeReference(), artifacts=[FP32, IR])
+    assert [(row.artifact, row.spec, row.judged) for row in found.artifacts] == [
+        (FP32, "onnxruntime", True),
+        (IR, "openvino:f32", True),
+        (IR, "openvino", False),
+    ]
+    row = found.artifacts[2]
+    assert row.unjudged_reason == "computed in bf16; judged on openvino:f32"
+    assert not row.passed
+    assert found.passed
+    # Whoever names the runtime wants it judged.
+    named = verify(bundle, data, reference=FakeReference(), artifacts=[IR], runtimes=["openvino"])
+    assert [row.judged for row in named.artifacts] == [True]
+    assert not named.passed
+
+
+def test_engine_that_keeps_to_fp32_is_run_once(
+    bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute_in(monkeypatch, "fp32")
+    data = VerificationData.from_folder(folder, limit=1)
+    found = verify(bundle, data, reference=FakeReference(), artifacts=[IR])
+    assert [row.spec for row in found.artifacts] == ["openvino:f32"]
+
+
+def compute_in(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    """Let OpenVINO say that it computes in `precision` unless told otherwise."""
+    monkeypatch.setattr(OpenVino, "_precision", lambda self: "fp32" if self.asked_precision else precision)
 
 
 def test_nan_output_fails(bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +262,7 @@ def test_nan_output_fails(bundle: Bundle, folder: Path, monkeypatch: pytest.Monk
         bundle, VerificationData.from_folder(folder), reference=FakeReference(), artifacts=[FP32]
     ).artifacts[0]
     assert row.reasons == ("NaN or infinite output on 1 images, the first 3.png",)
+    assert row.not_finite == ("3.png",)
 
 
 def test_calibrating_on_the_verification_images_is_noted(bundle: Bundle, folder: Path) -> None:
@@ -253,11 +301,12 @@ def test_labels_of_classes_are_the_largest() -> None:
 # --- who runs on what ------------------------------------------------------------------
 
 
-def test_default_runs_openvino_floats_in_fp32(bundle: Bundle) -> None:
-    assert [(c.artifact.name, c.spec) for c in select_contenders(bundle)] == [
-        (FP32, "onnxruntime"),
-        (FP16, "onnxruntime"),
-        (IR, "openvino:f32"),
+def test_default_judges_openvino_floats_in_fp32(bundle: Bundle) -> None:
+    assert [(c.artifact.name, c.spec, c.judged) for c in select_contenders(bundle)] == [
+        (FP32, "onnxruntime", True),
+        (FP16, "onnxruntime", True),
+        (IR, "openvino:f32", True),
+        (IR, "openvino", False),
     ]
 
 
