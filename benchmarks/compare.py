@@ -7,7 +7,7 @@ import datetime
 from pathlib import Path
 
 from nanonet_edge.benchmarks.agreement_result import VERIFY_NAME, AgreementRow, VerifyResult
-from nanonet_edge.benchmarks.compare_result import CompareResult, CompareRow, ConstraintsRecord
+from nanonet_edge.benchmarks.compare_result import CompareResult, CompareRow, ConstraintsRecord, Verdict
 from nanonet_edge.benchmarks.constraints import MIB, Candidate, Constraints
 from nanonet_edge.benchmarks.decision import Decision, Outcome, decide
 from nanonet_edge.bundle import Bundle
@@ -68,7 +68,9 @@ def compare(bundle: Bundle, constraints: Constraints) -> CompareResult:
         constraints=ConstraintsRecord.model_validate(dataclasses.asdict(constraints)),
         recommended=decision.recommended.label if decision.recommended else None,
         nearest=decision.nearest.label if decision.nearest else None,
-        images=max((row.summary.count for row in verify.artifacts if row.summary), default=0),
+        data=verify.data,
+        thresholds=verify.thresholds,
+        threads=bench.settings.threads,
         rows=rows,
     )
 
@@ -125,6 +127,8 @@ def _unverified(artifact: str, row: BenchRow | None, verify: VerifyResult) -> st
     for one in rows:
         if one.failure is not None and spec in (None, one.spec):
             return f"verify failed: {one.failure}"
+    if not rows and (skipped := [one.reason for one in verify.skipped if one.artifact == artifact]):
+        return f"verify skipped it: {skipped[0]}"
     if not rows or spec is None:
         return "not verified: run nanonet-edge verify"
     found = ", ".join(one.spec for one in rows)
@@ -159,7 +163,22 @@ def _candidate(
         memory_mib=measurement.memory.value if measurement else None,
         mean_dice=dice,
         missing=missing,
+        broken=_not_finite(agreement),
     )
+
+
+def _not_finite(agreement: AgreementRow | None) -> str | None:
+    """What is wrong with an output that is no number somewhere: its masks may still look right."""
+    images = agreement.not_finite if agreement is not None else ()
+    return f"NaN or infinite output on {len(images)} images, the first {images[0]}" if images else None
+
+
+def _verdict(agreement: AgreementRow | None) -> Verdict | None:
+    if agreement is None:
+        return None
+    if not agreement.judged:
+        return "not judged"
+    return "pass" if agreement.passed else "fail"
 
 
 def _row(joined: Joined, outcome: Outcome, decision: Decision) -> CompareRow:
@@ -178,6 +197,8 @@ def _row(joined: Joined, outcome: Outcome, decision: Decision) -> CompareRow:
         computed_precision=runtime.computed_precision if runtime else None,
         size=Figure(obtained="measured", unit="MiB", value=candidate.bytes / MIB),
         mean_dice=figure("mean_dice", candidate.mean_dice, ""),
+        verdict=_verdict(joined.verify),
+        verdict_reasons=joined.verify.reasons if joined.verify else (),
         frame_p50=figure("frame_p50_ms", candidate.frame_p50_ms, "ms"),
         frame_p90=figure("frame_p90_ms", candidate.frame_p90_ms, "ms"),
         fps=figure("fps", candidate.fps, "1/s"),

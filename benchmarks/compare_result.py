@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
+from nanonet_edge.benchmarks.agreement_data import DataRecord
+from nanonet_edge.benchmarks.agreement_result import Thresholds
 from nanonet_edge.machine import Machine
 from nanonet_edge.manifest import Record, Sha256
 from nanonet_edge.results import RESULTS_SCHEMA_VERSION, Figure
 from nanonet_edge.variants import Format, Precision
 
 COMPARE_NAME = "compare.json"
+
+Verdict = Literal["pass", "fail", "not judged"]
 
 
 class ConstraintsRecord(Record):
@@ -27,7 +31,8 @@ class CompareRow(Record):
     `runtime` is the spec; `computed_precision` what the engine really computed in. `feasible`:
     it satisfies every constraint; `pareto`: no feasible candidate is at least as good in size,
     median frame latency and mean Dice and better in one. `reason` says why it lost; empty for
-    the recommended one.
+    the recommended one. `verdict` is that of verify, by its own thresholds, which need not be
+    what compare asks for; `verdict_reasons` are what it missed.
     """
 
     artifact: str
@@ -37,6 +42,8 @@ class CompareRow(Record):
     computed_precision: str | None
     size: Figure
     mean_dice: Figure
+    verdict: Verdict | None
+    verdict_reasons: tuple[str, ...]
     frame_p50: Figure
     frame_p90: Figure
     fps: Figure
@@ -48,7 +55,11 @@ class CompareRow(Record):
 
 
 class CompareResult(Record):
-    """`compare.json`; `recommended` is None where nothing satisfies, then `nearest` came closest."""
+    """`compare.json`; `recommended` is None where nothing satisfies, then `nearest` came closest.
+
+    `data` are the images on which agreement was measured, `thresholds` those of verify's
+    verdict, `threads` those of the engines when they were timed.
+    """
 
     schema_version: Literal[1] = RESULTS_SCHEMA_VERSION
     kind: Literal["compare"] = "compare"
@@ -59,5 +70,7 @@ class CompareResult(Record):
     constraints: ConstraintsRecord
     recommended: str | None
     nearest: str | None
-    images: int
+    data: DataRecord
+    thresholds: Thresholds
+    threads: int
     rows: tuple[CompareRow, ...]

@@ -26,6 +26,7 @@ class Candidate:
         memory_mib: high-water mark above the interpreter's baseline.
         mean_dice: agreement with the reference over the images that were verified.
         missing: why a figure is None, by field name.
+        broken: why no figure can make up for it; None if nothing is known against it.
     """
 
     artifact: str
@@ -37,6 +38,7 @@ class Candidate:
     memory_mib: float | None = None
     mean_dice: float | None = None
     missing: dict[str, str] = field(default_factory=dict, hash=False)
+    broken: str | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -77,7 +79,7 @@ class Violation:
 
     `excess` is by how much, relative to what was allowed (for Dice, to the allowed distance
     from 1), so that violations of different constraints can be compared; infinite where the
-    figure is missing.
+    figure is missing or the candidate is broken.
     """
 
     text: str
@@ -90,6 +92,8 @@ def violations(candidate: Candidate, constraints: Constraints) -> tuple[Violatio
 
 
 def _violations(candidate: Candidate, constraints: Constraints) -> Iterator[Violation]:
+    if candidate.broken is not None:
+        yield Violation(candidate.broken, math.inf)
     yield from _required(candidate, "frame_p50_ms", candidate.frame_p50_ms)
     yield from _required(candidate, "mean_dice", candidate.mean_dice)
     least = constraints.min_dice

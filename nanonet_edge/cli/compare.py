@@ -10,6 +10,8 @@ import typer
 from nanonet_edge.cli import common
 from nanonet_edge.errors import EXIT_VERDICT
 
+_VERDICTS = {"pass": "pass", "fail": "FAIL", "not judged": "-", None: "-"}
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -48,7 +50,9 @@ def compare(
 
 def _verdict(result: CompareResult) -> str:
     if result.recommended is not None:
-        return f"recommended: {result.recommended}"
+        chosen = next(row for row in result.rows if row.recommended)
+        missed = f" (it failed verify: {'; '.join(chosen.verdict_reasons)})"
+        return f"recommended: {result.recommended}{missed if chosen.verdict == 'fail' else ''}"
     if result.nearest is None:
         return "nothing satisfies the constraints"
     reason = next(row.reason for row in result.rows if _label(row) == result.nearest)
@@ -63,14 +67,16 @@ def _table(result: CompareResult) -> Table:
     from rich.table import Table
 
     processor = result.machine.cpu_model or "an unnamed processor"
+    limits = result.thresholds
     table = Table(
-        title=f"measured on {processor}, agreement on {result.images} images",
-        caption="* in the Pareto set of size, median frame latency and mean Dice, among those that satisfy",
+        title=f"measured on {processor}, threads: {result.threads}; agreement on {result.data}",
+        caption="* in the Pareto set of size, median frame latency and mean Dice, among those that satisfy; "
+        f"verify: mean Dice >= {limits.mean_dice:g} and 5th percentile >= {limits.p5_dice:g}",
     )
     table.add_column("")
     for column in ("artifact", "runtime", "computed in"):
         table.add_column(column)
-    for column in ("KiB", "mean Dice", "frame p50 ms", "p90 ms", "FPS", "memory MiB"):
+    for column in ("KiB", "mean Dice", "verify", "frame p50 ms", "p90 ms", "FPS", "memory MiB"):
         table.add_column(column, justify="right")
     table.add_column("why not")
     for row in result.rows:
@@ -81,6 +87,7 @@ def _table(result: CompareResult) -> Table:
             row.computed_precision or "-",
             f"{1024 * (row.size.value or 0.0):.0f}",
             _cell(row.mean_dice, 4),
+            _VERDICTS[row.verdict],
             _cell(row.frame_p50, 2),
             _cell(row.frame_p90, 2),
             _cell(row.fps, 1),

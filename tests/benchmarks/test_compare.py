@@ -6,13 +6,14 @@ import pytest
 
 from nanonet_edge.benchmarks.agreement import verify
 from nanonet_edge.benchmarks.agreement_data import VerificationData
-from nanonet_edge.benchmarks.agreement_result import VerifyResult
+from nanonet_edge.benchmarks.agreement_result import AgreementRow, VerifyResult
 from nanonet_edge.benchmarks.compare import compare
 from nanonet_edge.benchmarks.compare_result import CompareResult, CompareRow
 from nanonet_edge.benchmarks.constraints import Constraints
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.errors import BundleError, InputError
-from nanonet_edge.results import BenchRow, Measurement, load_result, results_folder, save_result
+from nanonet_edge.metrics import NOT_FINITE
+from nanonet_edge.results import BenchRow, Measurement, Skipped, load_result, results_folder, save_result
 from tests.benchmarks.agreement_fakes import FakeReference, write_dataset
 from tests.benchmarks.bench_fakes import bench_result, bench_row, measurement
 from tests.tiny_bundle import make_tiny_bundle
@@ -27,7 +28,9 @@ class Desk:
         self.bundle = Bundle.open(make_tiny_bundle(root / "tiny"))
         self.folder = results_folder(self.bundle.root)
         data = VerificationData.from_folder(write_dataset(root / "data", count=4))
-        self.verified = verify(self.bundle, data, reference=FakeReference())
+        # Named, for by itself it would depend on the processor whether OpenVINO runs in bfloat16 too.
+        specs = ("onnxruntime", "openvino:f32")
+        self.verified = verify(self.bundle, data, reference=FakeReference(), runtimes=specs)
         save_result(self.verified, self.folder / "verify.json")
 
     def bench(self, *rows: tuple[str, str, Measurement | str]) -> None:
@@ -65,7 +68,8 @@ def test_size_agreement_and_speed_come_together(desk: Desk) -> None:
     assert row.memory.value == 30.0
     assert row.size.value == desk.bundle.artifact(ONNX).record.bytes / 2**20
     assert result.recommended == f"{OPENVINO} on openvino:f32"
-    assert result.images == 4
+    assert result.data == desk.verified.data
+    assert result.threads == 1
     assert "below 0.999" in _rows(result)[FP16, "onnxruntime"].reason
     assert _rows(result)[FP16, "onnxruntime"].memory.reason == "not told"
 
@@ -121,6 +125,64 @@ def test_artifact_that_verify_could_not_run_says_why(desk: Desk) -> None:
     try:
         save_result(desk.verified.model_copy(update={"artifacts": failed}), path)
         assert _rows(desk.compare())[ONNX, "onnxruntime"].reason == "verify failed: refused"
+    finally:
+        path.write_text(text)
+
+
+def test_output_that_is_no_number_is_never_recommended(desk: Desk) -> None:
+    def poisoned(row: AgreementRow) -> AgreementRow:
+        first, *others = row.images
+        missing = {"max_delta_p": NOT_FINITE}
+        agreement = first.agreement.model_copy(update={"max_delta_p": None, "missing": missing})
+        return row.model_copy(update={"images": (first.model_copy(update={"agreement": agreement}), *others)})
+
+    path = desk.folder / "verify.json"
+    text = path.read_text()
+    desk.bench((ONNX, "onnxruntime", measurement("onnxruntime", [8.0])))
+    try:
+        rows = tuple(map(poisoned, desk.verified.artifacts))
+        save_result(desk.verified.model_copy(update={"artifacts": rows}), path)
+        result = desk.compare()
+        assert result.recommended is None
+        assert _rows(result)[ONNX, "onnxruntime"].reason.startswith("NaN or infinite output on 1 images")
+    finally:
+        path.write_text(text)
+
+
+def test_verdict_of_verify_is_shown(desk: Desk) -> None:
+    desk.bench(
+        (ONNX, "onnxruntime", measurement("onnxruntime", [8.0])),
+        (FP16, "onnxruntime", measurement("onnxruntime", [5.0])),
+    )
+    path = desk.folder / "verify.json"
+    text = path.read_text()
+    reasons = ("mean Dice 0.9 is below 0.99",)
+    verdicts = {
+        ONNX: {"passed": False, "reasons": reasons},
+        FP16: {"judged": False, "unjudged_reason": "computed in bf16"},
+        OPENVINO: {},
+    }
+    try:
+        rows = tuple(row.model_copy(update=verdicts[row.artifact]) for row in desk.verified.artifacts)
+        save_result(desk.verified.model_copy(update={"artifacts": rows}), path)
+        found = _rows(desk.compare())
+        assert found[ONNX, "onnxruntime"].verdict == "fail"
+        assert found[ONNX, "onnxruntime"].verdict_reasons == reasons
+        assert found[FP16, "onnxruntime"].verdict == "not judged"
+    finally:
+        path.write_text(text)
+
+
+def test_artifact_whose_engine_verify_lacked_says_so(desk: Desk) -> None:
+    path = desk.folder / "verify.json"
+    text = path.read_text()
+    desk.bench((ONNX, "onnxruntime", measurement("onnxruntime", [8.0])))
+    try:
+        rows = tuple(row for row in desk.verified.artifacts if row.artifact != ONNX)
+        skipped = (Skipped(artifact=ONNX, reason="onnxruntime is not installed"),)
+        save_result(desk.verified.model_copy(update={"artifacts": rows, "skipped": skipped}), path)
+        reason = _rows(desk.compare())[ONNX, "onnxruntime"].reason
+        assert reason == "verify skipped it: onnxruntime is not installed"
     finally:
         path.write_text(text)
 

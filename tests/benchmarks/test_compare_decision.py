@@ -224,6 +224,15 @@ def test_missing_memory_fails_a_memory_constraint_only() -> None:
     assert (violation.text, violation.excess) == ("not told", math.inf)
 
 
+def test_broken_candidate_is_never_recommended_nor_nearest() -> None:
+    broken = dataclasses.replace(_known("broken", 1.0, 1.0, 10), broken="NaN")
+    sound = _known("sound", 60.0, 0.99, 100)
+    assert decide([broken, sound], Constraints()).recommended == sound
+    decision = decide([broken, sound], Constraints(max_p90_ms=1))
+    assert decision.nearest == sound
+    assert _reasons(decision)["broken"].startswith("NaN")
+
+
 @pytest.mark.parametrize(
     "limits",
     [

@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from nanonet_edge.benchmarks.compare_result import CompareResult
 from nanonet_edge.cli.main import app
-from nanonet_edge.results import load_result
+from nanonet_edge.results import load_result, save_result
 from tests.benchmarks.bench_fakes import measurement
 from tests.benchmarks.test_compare import FP16, ONNX, OPENVINO, Desk
 
@@ -35,6 +35,35 @@ def test_recommendation_and_reasons_are_printed(desk: Desk) -> None:
     assert f"dominated by {ONNX}" in done.stdout
     assert "below 0.999" in done.stdout
     assert "measured" in done.stdout
+
+
+def test_where_agreement_was_measured_is_said(desk: Desk) -> None:
+    done = run(desk)
+    assert "threads: 1; agreement on 4 images of data" in " ".join(done.stdout.split())
+    path = desk.folder / "verify.json"
+    text = path.read_text()
+    try:
+        generated = desk.verified.data.model_copy(update={"source": "generated"})
+        save_result(desk.verified.model_copy(update={"data": generated}), path)
+        assert "4 GENERATED frames" in run(desk).stdout
+        assert json.loads(run(desk, "--json").stdout)["data"]["source"] == "generated"
+    finally:
+        path.write_text(text)
+
+
+def test_recommended_artifact_that_failed_verify_is_marked(desk: Desk) -> None:
+    path = desk.folder / "verify.json"
+    text = path.read_text()
+    failed = {"passed": False, "reasons": ("5th percentile of Dice is below 0.95",)}
+    try:
+        rows = tuple(row.model_copy(update=failed) for row in desk.verified.artifacts)
+        save_result(desk.verified.model_copy(update={"artifacts": rows}), path)
+        done = run(desk)
+        assert done.exit_code == 0
+        assert "FAIL" in done.stdout
+        assert "(it failed verify: 5th percentile of Dice is below 0.95)" in done.stdout
+    finally:
+        path.write_text(text)
 
 
 def test_json_is_what_is_written(desk: Desk) -> None:
