@@ -14,6 +14,7 @@ from nanonet_edge.errors import EXIT_INPUT, UnsupportedError, UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from nanonet_edge.benchmarks.plan import Plan
     from nanonet_edge.bundle import Bundle
     from nanonet_edge.results import BenchResult, BenchRow, ReferenceRow
 
@@ -49,21 +50,28 @@ def bench(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure latency, memory and frame rate of each artifact, each in a fresh process."""
+    """Measure latency, memory and frame rate of each artifact, each in a fresh process.
+
+    With --artifact or --runtime the other results that are already there are kept.
+    """
     _check(device, against, fps, sustained)
     if not 0 <= min_seconds < math.inf:
         raise UsageError(f"--min-seconds: expected a number of seconds, found {min_seconds:g}")
 
     from nanonet_edge.benchmarks.bench import bench as run
+    from nanonet_edge.benchmarks.merge import bench_joined_to
+    from nanonet_edge.benchmarks.plan import make_plan
     from nanonet_edge.bundle import Bundle
-    from nanonet_edge.results import BENCH_NAME, BenchSettings, results_folder, save_result
+    from nanonet_edge.results import BENCH_NAME, BenchSettings, check_writable, results_folder, save_result
 
     opened = Bundle.open(bundle)
+    path = output or results_folder(bundle) / BENCH_NAME
+    check_writable(path)
     settings = BenchSettings(
         threads=threads, min_seconds=min_seconds, min_count=min_count, fps=fps, sustained_minutes=sustained
     )
     _mention_tflite_runtime(opened, runtime)
-    straight = _straight(opened, artifact) if against else None
+    straight = _straight(opened, make_plan(opened, runtime, artifact)) if against else None
     with common.progress() as progress:
         result = run(
             opened,
@@ -74,13 +82,17 @@ def bench(
             reference=reference,
             progress=progress,
         )
-    path = output or results_folder(bundle) / BENCH_NAME
-    save_result(result, path)
+    joint, lost = bench_joined_to(path, result) if runtime or artifact else (result, None)
+    save_result(joint, path)
     if as_json:
         common.print_json(result)
     else:
         _print(result)
     _explain_gaps(result)
+    if lost is not None:
+        common.note(f"earlier results were not kept: {lost}")
+    if joint is not result:
+        common.note(f"joined to the earlier results of {len(joint.rows) - len(result.rows)} others")
     common.note(f"raw samples: {path}")
     if result.failures:
         raise typer.Exit(EXIT_INPUT)
@@ -99,6 +111,12 @@ def _check(device: str, against: str | None, fps: float | None, sustained: float
 def _explain_gaps(result: BenchResult) -> None:
     for skipped in result.skipped:
         common.note(f"{skipped.artifact} was skipped: {skipped.reason}")
+    asked = {"pacing": result.settings.fps, "sustained": result.settings.sustained_minutes}
+    for row in result.rows:
+        missing = row.measurement.missing if row.measurement else {}
+        for name, reason in missing.items():
+            if asked[name] is not None:
+                common.note(f"{row.artifact} on {row.spec}: no {name}: {reason}")
     for duel in result.failed_duels:
         if duel.baseline is None:
             common.note(f"not compared: {duel.failure}")
@@ -116,14 +134,13 @@ def _mention_tflite_runtime(bundle: Bundle, named: list[str] | None) -> None:
         common.note(f"{_TFLITE_RUNTIME} is installed too: add --runtime {_TFLITE_RUNTIME} to measure it")
 
 
-def _straight(bundle: Bundle, names: list[str] | None) -> Bundle:
+def _straight(bundle: Bundle, plan: Plan) -> Bundle:
     """A bundle with the straight graphs: this one, if it has them all, else one beside its results."""
     from nanonet_edge.benchmarks.against_straight import straight_counterpart
     from nanonet_edge.export import cached_straight
     from nanonet_edge.results import results_folder
 
-    chosen = bundle.artifacts if names is None else tuple(bundle.artifact(name) for name in names)
-    records = [one.record for one in chosen if one.record.graph == "rewritten"]
+    records = [job.artifact.record for job in plan.jobs if job.artifact.record.graph == "rewritten"]
     if all(straight_counterpart(bundle.artifact(record.name), bundle) for record in records):
         return bundle
     return cached_straight(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from nanonet_edge.benchmarks.agreement_data import VerificationData
     from nanonet_edge.benchmarks.agreement_result import AgreementRow, VerifyResult
+    from nanonet_edge.metrics import AgreementSummary
 
 DEFAULT_BUNDLE = Path("artifacts/nanonet-c")
 GENERATED_COUNT = 32
@@ -61,20 +62,25 @@ def verify(
 ) -> None:
     """Compare every artifact's masks with those of the fp32 Keras model, and judge them.
 
-    Writes verify.json and pictures of the worst images. Exit code 1 if an artifact fails.
+    Writes verify.json and pictures of the worst images. With --artifact or --runtime the other
+    results that are already there are kept. Exit code 1 if an artifact fails.
     """
     if masks is not None and data is None:
         raise UsageError("--masks needs --data: whose masks are they?")
     from nanonet_edge.benchmarks.agreement import verify as run_verify
     from nanonet_edge.benchmarks.agreement_result import VERIFY_NAME, Thresholds
-    from nanonet_edge.benchmarks.sidebyside import save_worst
+    from nanonet_edge.benchmarks.merge import verify_joined_to
+    from nanonet_edge.benchmarks.sidebyside import check_pictures_folder, save_worst
     from nanonet_edge.bundle import Bundle
     from nanonet_edge.reference import KerasReference
-    from nanonet_edge.results import results_folder, save_result
+    from nanonet_edge.results import check_writable, results_folder, save_result
 
     opened = Bundle.open(bundle)
-    images = _images(data, masks, limit, seed)
     folder = output if output is not None else results_folder(bundle)
+    path, pictures_folder = folder / VERIFY_NAME, folder / "worst"
+    check_writable(path)
+    check_pictures_folder(pictures_folder)
+    images = _images(data, masks, limit, seed)
     keras = KerasReference(opened.weights_path, opened.manifest.size)
     with keras as reference, common.progress() as progress:
         result = run_verify(
@@ -88,14 +94,22 @@ def verify(
             seed=seed,
             progress=progress,
         )
-        save_result(result, folder / VERIFY_NAME)
-        pictures = save_worst(result, opened, images, reference, folder / "worst", worst, progress)
+        joint, lost = verify_joined_to(path, result) if runtime or artifact else (result, None)
+        save_result(joint, path)
+        is_joint = joint is not result
+        pictures = save_worst(
+            result, opened, images, reference, pictures_folder, worst, progress, keep_others=is_joint
+        )
     if as_json:
         common.print_json(result)
     else:
         for table in _tables(result):
             common.print_table(table)
-    _conclude(result, folder / VERIFY_NAME, len(pictures))
+    _conclude(result, path, len(pictures))
+    if lost is not None:
+        common.note(f"earlier results were not kept: {lost}")
+    if is_joint:
+        common.note(f"joined to the earlier results of {len(joint.artifacts) - len(result.artifacts)} others")
     if not result.passed:
         raise typer.Exit(EXIT_VERDICT)
 
@@ -117,21 +131,24 @@ def _images(data: Path | None, masks: Path | None, limit: int | None, seed: int)
 
 
 def _conclude(result: VerifyResult, path: Path, pictures: int) -> None:
+    for skipped in result.skipped:
+        common.note(f"{skipped.artifact} was skipped: {skipped.reason}")
     for row in result.artifacts:
-        for line in (*row.reasons, *row.notes):
+        unjudged = () if row.unjudged_reason is None else (f"not judged: {row.unjudged_reason}",)
+        for line in (*unjudged, *row.reasons, *row.notes):
             common.note(f"{row.artifact} on {row.spec}: {line}")
     limits = result.thresholds
     asked = f"mean Dice >= {limits.mean_dice:g} and 5th percentile >= {limits.p5_dice:g}"
-    passed = sum(row.passed for row in result.artifacts)
-    common.note(f"{passed} of {len(result.artifacts)} pass ({asked})")
+    judged = [row for row in result.artifacts if row.judged]
+    passed = sum(row.passed for row in judged)
+    common.note(f"{passed} of {len(judged)} pass ({asked})")
     drawn = f"; {pictures} pictures in {path.parent / 'worst'}" if pictures else ""
     common.note(f"written: {path}{drawn}")
 
 
 def _tables(result: VerifyResult) -> Iterator[Table]:
     """Agreement, where it is worst, and with masks accuracy: narrow enough for a terminal each."""
-    kind = "GENERATED frames" if result.data.source == "generated" else f"images of {result.data.folder}"
-    title = f"{result.bundle} against the reference on {result.data.count} {kind} ({result.obtained})"
+    title = f"{result.bundle} against the reference on {result.data} ({result.obtained})"
     figures = ("computed in", "mean Dice [95 %]", "p5", "max |dp|", "HD95 px", "parts -/+", "verdict")
     yield _table(title, figures, result, _agreement)
     yield _table("where agreement is worst", ("Dice", "image", "Dice of small polyps (n)"), result, _worst)
@@ -166,10 +183,24 @@ def _agreement(row: AgreementRow) -> list[str]:
         f"{summary.mean_dice:.4f} [{summary.dice_ci95[0]:.4f}, {summary.dice_ci95[1]:.4f}]",
         f"{summary.p5_dice:.4f}",
         "-" if summary.max_delta_p is None else f"{summary.max_delta_p:.2g}",
-        "-" if summary.mean_hd95_px is None else f"{summary.mean_hd95_px:.2f}",
+        _hd95(summary),
         f"{summary.components_lost}/{summary.components_invented}",
-        "pass" if row.passed else "FAIL",
+        _verdict(row),
     ]
+
+
+def _hd95(summary: AgreementSummary) -> str:
+    """The mean distance, with the number of images that have one where some have none."""
+    if summary.mean_hd95_px is None:
+        return "-"
+    count = "" if summary.hd95_count == summary.count else f" ({summary.hd95_count})"
+    return f"{summary.mean_hd95_px:.2f}{count}"
+
+
+def _verdict(row: AgreementRow) -> str:
+    if not row.judged and row.runtime is not None:
+        return f"({row.runtime.computed_precision})"
+    return "pass" if row.passed else "FAIL"
 
 
 def _worst(row: AgreementRow) -> list[str]:

@@ -12,6 +12,7 @@ import nanonet_edge.export
 from nanonet_edge.benchmarks.bench import bench as run_bench
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.cli.main import app
+from nanonet_edge.errors import UsageError
 from nanonet_edge.manifest import MANIFEST_NAME, Manifest
 from nanonet_edge.results import BenchResult, load_result
 from nanonet_edge.variants import Precision
@@ -137,6 +138,11 @@ REFUSED = {
     "no minutes": (["--sustained", "-1"], 2, "--sustained: expected a positive number"),
     "unknown runtime": (["--runtime", "banana"], 2, "runtime 'banana' is unknown"),
     "unknown artifact": (["--artifact", "banana"], 3, "expected an artifact named 'banana'"),
+    "unknown runtime against straight": (
+        ["--runtime", "banana", "--against", "straight"],
+        2,
+        "runtime 'banana' is unknown",
+    ),
 }
 
 
@@ -148,6 +154,51 @@ def test_wrong_use_is_refused_in_one_line(case: str, bundle: Path) -> None:
     assert message in done.stderr
     assert done.stdout == ""
     assert not bundle.with_name("tiny.results").exists()
+
+
+def test_only_what_is_benched_is_exported_straight(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cached_straight(*_: object, formats: object, precisions: object, **__: object) -> Bundle:
+        raise UsageError(f"{formats} {precisions}")
+
+    monkeypatch.setattr(nanonet_edge.export, "cached_straight", cached_straight)
+    done = run(
+        bundle, "--runtime", "openvino:f32", "--artifact", "tiny.fp32.openvino", "--against", "straight"
+    )
+    assert done.exit_code == 2
+    assert "openvino" in done.stderr
+    assert "onnx" not in done.stderr
+
+
+def test_nothing_to_compare_is_wrong_use(bundle: Path) -> None:
+    straighten(bundle)
+    done = run(bundle, "--against", "straight")
+    assert done.exit_code == 2
+    assert "expected a rewritten artifact to bench, found none" in done.stderr
+
+
+@pytest.mark.parametrize("output", ["tiny", "tiny/manifest.json/bench.json"])
+def test_output_that_cannot_be_written_is_found_first(
+    output: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanonet_edge.benchmarks.bench.bench", pytest.fail)
+    done = run(bundle, "--output", tmp_path / output)
+    assert done.exit_code == 2
+    assert "to write the results" in done.stderr
+
+
+def test_part_of_a_bundle_is_joined_to_what_is_there(bundle: Path) -> None:
+    path = bundle.with_name("tiny.results") / "bench.json"
+    assert run(bundle, *QUICK, "--artifact", ONNX).exit_code == 0
+    (before,) = load_result(path, BenchResult).rows
+    done = run(bundle, *QUICK, "--artifact", "tiny.fp16.onnx", "--json")
+    assert done.exit_code == 0, done.output
+    assert [row["artifact"] for row in json.loads(done.stdout)["rows"]] == ["tiny.fp16.onnx"]
+    rows = load_result(path, BenchResult).rows
+    assert [row.artifact for row in rows] == [ONNX, "tiny.fp16.onnx"]
+    assert rows[0] == before
+    done = run(bundle, "--min-seconds", "0.01", "--min-count", "5", "--artifact", ONNX)
+    assert "earlier results were not kept" in done.stderr
+    assert [row.artifact for row in load_result(path, BenchResult).rows] == [ONNX]
 
 
 def test_absent_bundle_is_bad_input(tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ from typer.testing import CliRunner, Result
 
 from nanonet_edge import reference as reference_module
 from nanonet_edge.benchmarks.agreement_result import VerifyResult
-from nanonet_edge.cli.verify import verify
-from nanonet_edge.errors import DatasetError, UsageError
+from nanonet_edge.cli.verify import _hd95, verify
+from nanonet_edge.errors import DatasetError, MissingExtraError, UsageError
+from nanonet_edge.manifest import MANIFEST_NAME, Manifest
+from nanonet_edge.metrics import AgreementSummary
 from nanonet_edge.results import load_result
+from nanonet_edge.runtimes.openvino import OpenVino
 from tests.benchmarks.agreement_fakes import SIZE, FakeReference, write_dataset
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -97,16 +100,90 @@ def test_without_masks_there_is_no_accuracy(bundle: Path, data: Path) -> None:
     assert "DSC" not in done.stdout
 
 
-def test_artifact_that_cannot_run_has_a_row_without_figures(
+def test_artifact_without_an_engine_is_skipped_and_the_rest_judged(
     bundle: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nanonet_edge.runtimes.engine.is_installed", lambda module: module != "openvino")
     done = run(bundle, "--data", data, "--min-dice", "0", "--min-p5", "0", "--worst", "0")
+    assert done.exit_code == 0, done.output
+    assert "tiny.fp32.openvino" not in done.stdout
+    assert "2 of 2 pass" in done.stderr
+    assert "tiny.fp32.openvino was skipped: openvino is not installed: pip install" in done.stderr
+    skipped = load_result(bundle.with_name("tiny.results") / "verify.json", VerifyResult).skipped
+    assert [one.artifact for one in skipped] == ["tiny.fp32.openvino"]
+
+
+def test_no_engine_at_all_is_wrong_use(bundle: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanonet_edge.runtimes.engine.is_installed", lambda _: False)
+    assert isinstance(run(bundle, "--data", data).exception, MissingExtraError)
+    assert not bundle.with_name("tiny.results").exists()
+
+
+def test_artifact_that_is_refused_has_a_row_without_figures(bundle: Path, data: Path) -> None:
+    manifest = Manifest.model_validate_json((bundle / MANIFEST_NAME).read_text())
+    first, *others = manifest.artifacts
+    wrong = first.model_copy(update={"input": first.input.model_copy(update={"shape": (1, 32, 32, 3)})})
+    changed = manifest.model_copy(update={"artifacts": (wrong, *others)})
+    (bundle / MANIFEST_NAME).write_text(changed.to_json())
+    done = run(bundle, "--data", data, "--min-dice", "0", "--min-p5", "0", "--worst", "0")
     assert done.exit_code == 1
-    lines = [line for line in done.stdout.splitlines() if "tiny.fp32.openvino" in line]
+    lines = [line for line in done.stdout.splitlines() if first.name in line]
     assert len(lines) == 3
     assert "not run" in lines[0]
-    assert "pip install 'nanonet-edge[openvino]'" in done.stderr
+
+
+def test_unjudged_row_shows_what_it_was_computed_in(
+    bundle: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenVino, "_precision", lambda self: "fp32" if self.asked_precision else "bf16")
+    done = run(bundle, "--data", data, "--min-dice", "0", "--min-p5", "0", "--worst", "0")
+    assert done.exit_code == 0, done.output
+    assert "(bf16)" in done.stdout
+    assert "openvino: not judged: computed in bf16; judged on openvino:f32" in done.stderr
+    assert "3 of 3 pass" in done.stderr
+
+
+def test_part_of_a_bundle_is_joined_to_what_is_there(bundle: Path, data: Path) -> None:
+    asked = (bundle, "--data", data, "--min-dice", "0", "--min-p5", "0", "--worst", "2")
+    assert run(*asked).exit_code == 0
+    results = bundle.with_name("tiny.results")
+    before = load_result(results / "verify.json", VerifyResult)
+    pictures = {path.name for path in (results / "worst").iterdir()}
+    done = run(*asked, "--artifact", "tiny.fp32.onnx", "--runtime", "openvino:f32", "--json")
+    assert done.exit_code == 0, done.output
+    assert [row["spec"] for row in json.loads(done.stdout)["artifacts"]] == ["openvino:f32"]
+    after = load_result(results / "verify.json", VerifyResult)
+    assert {(row.artifact, row.spec) for row in after.artifacts} == {
+        ("tiny.fp32.onnx", "openvino:f32"),
+        *((row.artifact, row.spec) for row in before.artifacts),
+    }
+    assert pictures <= {path.name for path in (results / "worst").iterdir()}
+    done = run(*asked, "--artifact", "tiny.fp32.onnx", "--limit", "3")
+    assert "earlier results were not kept" in done.stderr
+    assert "another set of images" in done.stderr
+
+
+def test_distance_says_of_how_many_images() -> None:
+    summary = AgreementSummary.model_construct(mean_hd95_px=1.234, hd95_count=97, count=100)
+    assert _hd95(summary) == "1.23 (97)"
+    assert _hd95(summary.model_copy(update={"hd95_count": 100})) == "1.23"
+    assert _hd95(summary.model_copy(update={"mean_hd95_px": None})) == "-"
+
+
+def test_folder_of_the_users_own_is_not_replaced(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "worst").mkdir(parents=True)
+    (tmp_path / "out" / "worst" / "mine.txt").touch()
+    done = run(bundle, "--output", tmp_path / "out")
+    assert isinstance(done.exception, UsageError)
+    assert (tmp_path / "out" / "worst" / "mine.txt").exists()
+    assert not (tmp_path / "out" / "verify.json").exists()
+
+
+def test_output_that_cannot_be_written_is_found_first(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(bundle, "--output", tmp_path / "file")
+    assert isinstance(done.exception, UsageError)
+    assert "GENERATED" not in done.output
 
 
 def test_masks_without_data_are_refused(bundle: Path, data: Path) -> None:
