@@ -2,7 +2,7 @@
 # nanonet-edge for a CPU target (x86-64 or 64-bit Arm): LiteRT, ONNX Runtime and OpenVINO, no TensorFlow.
 #
 #   docker build -f docker/cpu.Dockerfile -t nanonet-edge:cpu .
-#   docker run --rm -v "$PWD/artifacts:/work/artifacts" nanonet-edge:cpu bench artifacts/nanonet-c
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/artifacts:/data/artifacts" nanonet-edge:cpu bench
 
 FROM python:3.12.11-slim-bookworm AS build
 WORKDIR /src
@@ -20,7 +20,7 @@ FROM python:3.12.11-slim-bookworm
 COPY --from=build /opt/nanonet-edge /opt/nanonet-edge
 RUN useradd --create-home --uid 1000 --user-group nanonet
 USER 1000:1000
-WORKDIR /work
+WORKDIR /data
 ENV PATH=/opt/nanonet-edge/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
 ENTRYPOINT ["nanonet-edge"]

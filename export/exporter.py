@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -22,20 +22,19 @@ from nanonet_edge.checkpoint import (
 )
 from nanonet_edge.contract import InputContract
 from nanonet_edge.datasets import list_images
-from nanonet_edge.errors import UnsupportedError, UsageError
+from nanonet_edge.errors import UsageError
 from nanonet_edge.export.calibration import (
     Calibration,
     CalibrationFrames,
-    Rounding,
     calibrate,
     load_calibration,
 )
-from nanonet_edge.export.precision import SUPPORTED_STRAIGHT, combinations
-from nanonet_edge.export.ranges import Method
+from nanonet_edge.export.options import DEFAULT_VARIANT, ExportOptions
+from nanonet_edge.export.precision import SUPPORTED_STRAIGHT
 from nanonet_edge.export.sources import calibration_folder, generated_frames
 from nanonet_edge.export.straight import StraightConverter
 from nanonet_edge.export.straight_writer import StraightWriter
-from nanonet_edge.export.writers import ArtifactWriter, Boundary
+from nanonet_edge.export.writers import ArtifactWriter
 from nanonet_edge.extras import OPTIONAL, ensure, version_of
 from nanonet_edge.graph import Graph, GraphError
 from nanonet_edge.interpreter import evaluate
@@ -53,20 +52,18 @@ from nanonet_edge.passes import rewrite
 from nanonet_edge.phantom import generate
 from nanonet_edge.reference import KerasReference
 from nanonet_edge.variants import (
-    DEFAULT_SIZE,
     SIZE_MULTIPLE,
     Format,
     Precision,
     Topology,
-    check_size,
     get_variant,
 )
 from nanonet_edge.weights import BundledWeights, bundled_weights
 
-DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.STATIC_WI8_AI8)
 WEIGHTS_NAME = "reference.weights.h5"
 GOLDEN_NAME = "golden.npz"
 GOLDEN_COUNT = 4
+_MANIFEST_LIMIT = 16 << 20
 _NEEDED = ("tensorflow", "keras", "onnx", "onnxruntime", "openvino", "ai_edge_litert", "flatbuffers")
 _CONVERTERS = ("tf2onnx", "nncf")
 _GOLDEN_SEED = 2021
@@ -78,52 +75,19 @@ Report = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """What to export; every field has a default that works.
-
-    Attributes:
-        variant: "a", "b" or "c".
-        weights: a checkpoint; None takes the one shipped for variant and topology.
-        untrained: random weights instead, to measure speed before there are trained ones.
-        topology: None recognises it in `weights`, and means `released` for shipped ones.
-        size: input height and width in pixels, a multiple of 32.
-        formats: empty for all three; named ones must be able to do every precision.
-        precisions: empty for fp32, fp16 and static_wi8_ai8.
-        boundary: head, input dtype, channel order and layout.
-        straight: keep the unrewritten graph, through the stock converters.
-        calibration: a folder of images.
-        verification: a folder of images that will judge the result: none may be calibrated with.
-        samples, seed: how many calibration images are drawn, and how.
-        method: how ranges are chosen from what was seen.
-        rounding: how weights are rounded; "nearest" is there for comparison.
-    """
-
-    variant: str = "c"
-    weights: Path | None = None
-    untrained: bool = False
-    topology: Topology | None = None
-    size: int = DEFAULT_SIZE
-    formats: tuple[Format, ...] = ()
-    precisions: tuple[Precision, ...] = ()
-    boundary: Boundary = field(default_factory=Boundary)
-    straight: bool = False
-    calibration: Path | None = None
-    verification: Path | None = None
-    samples: int = 128
-    seed: int = 0
-    method: Method = "mse"
-    rounding: Rounding = "compensated"
-
-
 def export_bundle(
-    options: ExportOptions, output: Path, *, report: Report | None = None, progress: Progress | None = None
+    options: ExportOptions,
+    output: Path | None = None,
+    *,
+    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> Bundle:
     """Export a checkpoint to `output`, all or nothing.
 
     Args:
         options: what.
-        output: the bundle's folder; an older bundle there is replaced in one step at the end.
+        output: the bundle's folder, `artifacts/nanonet-VARIANT` if None; an older bundle there is
+            replaced in one step at the end.
         report: is told in one line what was chosen where nothing was asked for.
         progress: is called with (stage, done, total).
 
@@ -133,44 +97,28 @@ def export_bundle(
         MissingExtraError: a library is not installed.
     """
     say = report or _ignore
-    check_size(options.size)
-    _refuse_foreign(output)
-    formats = options.formats or tuple(Format)
-    pairs = combinations(
-        formats,
-        options.precisions or DEFAULT_PRECISIONS,
-        explicit=bool(options.formats),
-        straight=options.straight,
-    )
-    if options.straight and options.boundary != Boundary():
-        raise UnsupportedError(
-            "--no-rewrite keeps the stock converters' input and output: "
-            "drop --head, --input, --layout and --channel-order"
-        )
-    for file_format, precision in pairs:
-        options.boundary.dtype(file_format, precision)
+    pairs = options.pairs(say)
+    if output is not None:
+        _refuse_foreign(output)
     ensure(*_NEEDED, *(_CONVERTERS if options.straight else ()))
     checkpoint, shipped = _checkpoint(options)
-    for file_format in formats:
-        skipped = [str(p) for p in options.precisions if (file_format, p) not in pairs]
-        if skipped:
-            say(f"{file_format}: no {', '.join(skipped)}; other formats have it")
+    if output is None:
+        output = Path("artifacts") / f"nanonet-{checkpoint.variant.name}"
+        _refuse_foreign(output)
     export = _Export(options, checkpoint, shipped, say, progress or _ignore_progress)
     return export.run(output, pairs)
 
 
 def _checkpoint(options: ExportOptions) -> tuple[Checkpoint, BundledWeights | None]:
     """The network to export, and the shipped files if it is a shipped one."""
-    variant = get_variant(options.variant)
+    variant = get_variant(options.variant or DEFAULT_VARIANT)
     if options.untrained:
-        if options.weights is not None:
-            raise UsageError("--untrained means random weights: drop --weights")
         return untrained_checkpoint(variant, options.topology or Topology.RELEASED, options.size), None
     shipped = None
     if options.weights is None:
         shipped = bundled_weights(variant, options.topology or Topology.RELEASED)
     path = shipped.checkpoint if shipped else Path(options.weights or "")
-    checkpoint = load_checkpoint(path, variant=variant.name, topology=options.topology, size=options.size)
+    checkpoint = load_checkpoint(path, variant=options.variant, topology=options.topology, size=options.size)
     return checkpoint, shipped
 
 
@@ -242,7 +190,7 @@ class _Export:
     def _prepare(self, pairs: Sequence[tuple[Format, Precision]]) -> Callable[[Path], Writer]:
         rewritten = rewrite(self.checkpoint.graph)
         check_rewrite(self.checkpoint.graph, rewritten.graph)
-        integer = any(p not in (Precision.FP32, Precision.FP16) for _, p in pairs)
+        integer = not all(p.is_float for _, p in pairs)
         calibration = self._calibration(rewritten.graph) if integer else None
         return partial(
             ArtifactWriter,
@@ -346,10 +294,18 @@ def check_rewrite(straight: Graph, rewritten: Graph) -> None:
 def _refuse_foreign(output: Path) -> None:
     """Replace bundles and empty folders only: never a folder of somebody's files."""
     if output.exists() and not output.is_dir():
-        raise UnsupportedError(f"{output}: expected a folder for the bundle, found a file")
-    if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST_NAME).is_file():
-        raise UnsupportedError(
-            f"{output}: expected an empty folder or an older bundle, found other files: not replaced"
+        raise UsageError(f"{output}: expected a folder for the bundle, found a file")
+    if not output.is_dir():
+        return
+    found = {path.name for path in output.iterdir()}
+    manifest = output / MANIFEST_NAME
+    ours = {MANIFEST_NAME}
+    if manifest.is_file() and manifest.stat().st_size < _MANIFEST_LIMIT:
+        # A damaged or older manifest may still be replaced; only the names of its files count.
+        ours.update(re.findall(r'"path": "([^"/]+)"', manifest.read_text(errors="replace")))
+    if strangers := sorted(found - ours):
+        raise UsageError(
+            f"{output}: expected an empty folder or an older bundle, found {strangers[0]}: not replaced"
         )
 
 

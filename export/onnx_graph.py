@@ -126,26 +126,39 @@ class OnnxWriter:
 
     def _exit(self, name: str) -> Any:
         """Give the output its public name and dtype."""
-        last = self._nodes[-1]
         height, width, classes = self._shapes[name]
-        dtype = np.dtype(np.uint8) if last.op_type == "Cast" else np.dtype(np.float32)
-        if self._plan and self._input_dtype.kind in "iu" and dtype == np.float32:
+        last, dtype = self._last(name)
+        self._rename(last, name)
+        used = {source for node in self._nodes for source in node.input}
+        self._initializers = {n: tensor for n, tensor in self._initializers.items() if n in used}
+        return self._helper.make_tensor_value_info(name, self._type(dtype), (1, classes, height, width))
+
+    def _last(self, name: str) -> tuple[str, np.dtype[Any]]:
+        """The tensor that leaves the model, in the dtype in which it leaves."""
+        if self._graph[name].op == "mask":
+            return name, np.dtype(np.uint8)
+        if self._plan and self._input_dtype.kind in "iu":
             outer = boundary(self._plan[name], self._input_dtype.name)
             source = self._values[name]
             if outer == self._plan[name]:
                 # The quantized form is the output; the trip back to real values is not needed.
                 del self._nodes[-2:]
                 source = name
-            stored = self.add(
-                "QuantizeLinear", [source, *self._parameters(f"{name}_stored_scale", outer)], f"{name}_stored"
-            )
-            return self._helper.make_tensor_value_info(
-                stored, self._type(self._input_dtype), (1, classes, height, width)
-            )
-        name = self._values[name]
-        if dtype == np.float32 and self._float != dtype:
-            name = self.add("Cast", [name], f"{name}_float32", to=self._type(dtype))
-        return self._helper.make_tensor_value_info(name, self._type(dtype), (1, classes, height, width))
+            parameters = self._parameters(f"{name}_stored_scale", outer)
+            return self.add("QuantizeLinear", [source, *parameters], f"{name}_stored"), self._input_dtype
+        last, dtype = self._values[name], np.dtype(np.float32)
+        if self._float != dtype:
+            last = self.add("Cast", [last], f"{name}_float32", to=self._type(dtype))
+        return last, dtype
+
+    def _rename(self, last: str, public: str) -> None:
+        """Let the tensor that leaves the model bear the public name, and the one inside another."""
+        if last == public:
+            return
+        names = {public: f"{public}_computed", last: public}
+        for node in self._nodes:
+            node.input[:] = [names.get(name, name) for name in node.input]
+            node.output[:] = [names.get(name, name) for name in node.output]
 
     def _type(self, dtype: npt.DTypeLike) -> int:
         return int(self._helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

@@ -22,6 +22,8 @@ Ranges = Mapping[str, tuple[float, float]]
 #: excitation unit that never fires would have scale 0) and nothing is lost by widening.
 MINIMUM_SPAN = 1e-3
 _WEIGHT_LIMIT = 127
+#: Ranges may be clipped for the sake of 8-bit rounding; 16 bits have room for what lies outside.
+_INT16_HEADROOM = 4
 #: Weights that are smaller than this are zeros that training forgot; their scale would underflow.
 _NEGLIGIBLE = 1e-30
 #: Keeps a bias within int32 even where a channel's weights are all but zero.
@@ -106,7 +108,7 @@ def _from_range(low: float, high: float, dtype: str, floor: float) -> Quantizati
     low, high = min(low, 0.0), max(high, 0.0)
     high = max(high, low + MINIMUM_SPAN)
     if dtype == "int16":
-        return Quantization(max(max(-low, high) / 32767, floor / 256), 0, dtype)
+        return Quantization(max(_INT16_HEADROOM * max(-low, high) / 32767, floor / 256), 0, dtype)
     scale = max((high - low) / 255, floor)
     zero_point = int(np.clip(round(-128 - low / scale), -128, 127))
     return Quantization(float(np.float32(scale)), zero_point, dtype)

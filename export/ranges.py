@@ -31,7 +31,7 @@ def find_ranges(graph: Graph, tensors: Callable[[], Iterable[Tensor]], method: M
         graph: the network.
         tensors: gives a fresh iterator over inputs, (1, H, W, 3) float32 in [0, 1]; called twice
             unless the method is "min-max".
-        method: "min-max"; "percentile" (99.99 % of the values, both ends); "mse" (the clipping
+        method: "min-max"; "percentile" (0.01 % of the values cut at each end); "mse" (the clipping
             that minimises the squared error of 8-bit storage).
 
     Returns:

@@ -107,14 +107,3 @@ def _quiet() -> Iterator[None]:
     """Keep Python's and the native libraries' chatter off the user's streams."""
     with quiet(STDOUT, STDERR), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         yield
-
-
-def random_tensors(size: int, count: int = 8, seed: int = 0) -> Tensors:
-    """Inputs for where only speed is asked for: uniform noise."""
-
-    def tensors() -> Iterator[Tensor]:
-        generator = np.random.default_rng(seed)
-        for _ in range(count):
-            yield generator.random((1, size, size, 3), np.float32)
-
-    return tensors

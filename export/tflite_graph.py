@@ -19,8 +19,7 @@ from nanonet_edge.graph import Graph, GraphError, Node
 from nanonet_edge.variants import Precision
 
 INPUT_NAME = "frame"
-#: Smaller kernels stay in float for dynamic_wi8: they weigh little and rounding them costs most.
-DYNAMIC_MINIMUM_ELEMENTS = 1024
+_DYNAMIC_MINIMUM_ELEMENTS = 1024
 
 _FLOAT, _INT8, _INT16 = "float32", "int8", "int16"
 #: operator -> version by activation dtype
@@ -35,11 +34,19 @@ _VERSIONS: dict[str, dict[str, int]] = {
     "RESIZE_BILINEAR": {_FLOAT: 3, _INT8: 3, _INT16: 4},
     "MIRROR_PAD": {_FLOAT: 1, _INT8: 2, _INT16: 3},
     "DEPTH_TO_SPACE": {_FLOAT: 1, _INT8: 2, _INT16: 2},
-    "GREATER": {_FLOAT: 1, _INT8: 2, _INT16: 2},
+    "GREATER": {_FLOAT: 1, _INT8: 2},
     "ARG_MAX": {_FLOAT: 1, _INT8: 2},
 }
 _HYBRID_CONV_VERSION = 5
 _ACTIVATIONS = {"none": "NONE", "relu": "RELU", "relu6": "RELU6"}
+
+
+def is_dynamic(node: Node) -> bool:
+    """Whether dynamic_wi8 stores a node's kernel in int8.
+
+    Depthwise and small kernels stay in float: they weigh little and rounding them costs most.
+    """
+    return node.op == "conv2d" and node.weights["kernel"].size >= _DYNAMIC_MINIMUM_ELEMENTS
 
 
 class TfliteWriter:
@@ -171,8 +178,7 @@ class TfliteWriter:
             ], None
         # Engines want a bias even where it is all zeros.
         bias = self._file.constant(f"{node.name}_bias", node.bias)
-        dynamic = self._precision is Precision.DYNAMIC_WI8 and node.op == "conv2d"
-        if dynamic and kernel.size >= DYNAMIC_MINIMUM_ELEMENTS:
+        if self._precision is Precision.DYNAMIC_WI8 and is_dynamic(node):
             return [self._int8_kernel(node, None), bias], _HYBRID_CONV_VERSION
         return [self._file.constant(f"{node.name}_kernel", kernel), bias], None
 
@@ -236,29 +242,27 @@ class TfliteWriter:
         """Append GREATER than zero, or ARG_MAX, and a CAST to uint8."""
         source, types = node.inputs[0], self._schema.TensorType
         shape = (1, *self._shapes[node.name])
+        logits, dtype, quantization = self._tensors[source], self._dtype, self._plan.get(source)
+        if dtype == _INT16:
+            # Neither comparison has a 16-bit kernel in every engine.
+            logits = self._file.tensor(f"{source}_real", (1, *self._shapes[source]), _FLOAT)
+            self._requantize(self._tensors[source], dtype, logits, _FLOAT)
+            dtype, quantization = _FLOAT, None
         if self._shapes[source][-1] == 1:
-            quantization = self._plan.get(source)
-            stored = np.array([quantization.zero_point if quantization else 0], self._dtype)
-            zero = self._file.tensor("zero", (1,), self._dtype, data=stored, **_scales(quantization))
+            stored = np.array([quantization.zero_point if quantization else 0], dtype)
+            zero = self._file.tensor("zero", (1,), dtype, data=stored, **_scales(quantization))
             labels = self._file.tensor(f"{node.name}_labels", shape, "bool")
-            inputs = [self._tensors[source], zero]
             self._file.operator(
-                "GREATER", _VERSIONS["GREATER"][self._dtype], inputs, labels, "GreaterOptions"
+                "GREATER", _VERSIONS["GREATER"][dtype], [logits, zero], labels, "GreaterOptions"
             )
             found = types.BOOL
         else:
             labels = self._file.tensor(f"{node.name}_labels", shape[:-1], "int32")
             axis = self._file.constant("channel_axis", np.array([3], np.int32))
-            inputs, dtype = [self._tensors[source], axis], self._dtype
-            if dtype == _INT16:
-                # ARG_MAX has no 16-bit kernel.
-                inputs[0] = self._file.tensor(f"{source}_real", (1, *self._shapes[source]), _FLOAT)
-                self._requantize(self._tensors[source], dtype, inputs[0], _FLOAT)
-                dtype = _FLOAT
             self._file.operator(
                 "ARG_MAX",
                 _VERSIONS["ARG_MAX"][dtype],
-                inputs,
+                [logits, axis],
                 labels,
                 "ArgMaxOptions",
                 outputType=types.INT32,

@@ -21,7 +21,7 @@ from nanonet_edge.export.calibration import Calibration
 from nanonet_edge.export.onnx_graph import INPUT_NAME, build_onnx
 from nanonet_edge.export.openvino_ir import openvino_plan, write_openvino
 from nanonet_edge.export.quantization import Quantization, as_uint8, boundary, plan_activations
-from nanonet_edge.export.tflite_graph import TfliteWriter
+from nanonet_edge.export.tflite_graph import TfliteWriter, is_dynamic
 from nanonet_edge.graph import Graph
 from nanonet_edge.manifest import ArtifactRecord, record_file
 from nanonet_edge.passes import FoldInputScale, SetHead, SwapInputChannels, rewrite
@@ -47,11 +47,7 @@ class Boundary:
             UnsupportedError: the precision cannot take what was asked for: a float graph no int8;
                 16-bit activations no 8-bit edges, since engines cannot requantize between them.
         """
-        can: tuple[DType, ...] = ("float32", "uint8")
-        if precision is Precision.STATIC_WI8_AI16:
-            can = ("int16", "float32")
-        elif precision.is_static:
-            can = ("int8", "uint8", "float32")
+        can = _takes(precision)
         if self.input_dtype is None:
             return can[0] if file_format is Format.TFLITE else "float32"
         if self.input_dtype not in can:
@@ -59,6 +55,17 @@ class Boundary:
                 f"{precision} cannot take {self.input_dtype} input: it can take {', '.join(can)}"
             )
         return self.input_dtype
+
+    def can_take(self, precision: Precision) -> bool:
+        """Whether a precision can take the input that was asked for."""
+        return self.input_dtype is None or self.input_dtype in _takes(precision)
+
+
+def _takes(precision: Precision) -> tuple[DType, ...]:
+    """The input dtypes a precision can have, the one native to TFLite first."""
+    if precision is Precision.STATIC_WI8_AI16:
+        return ("int16", "float32")
+    return ("int8", "uint8", "float32") if precision.is_static else ("float32", "uint8")
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class ArtifactWriter:
         """
         dtype = self.boundary.dtype(file_format, precision)
         calibrated = self._needs_calibration(precision)
-        graph, extra = self._finish(calibrated.graph if calibrated else self.graph, precision, dtype)
+        graph, extra = self._finish(self._rounded(calibrated, precision), precision, dtype)
         plan = self._plan(graph, precision)
         path = self.root / f"{artifact_name(self.name, precision, file_format)}{SUFFIXES[file_format]}"
         files = self._write_file(path, file_format, precision, graph, dtype, plan)
@@ -117,11 +124,20 @@ class ArtifactWriter:
         )
 
     def _needs_calibration(self, precision: Precision) -> Calibration | None:
-        if precision in (Precision.FP32, Precision.FP16):
+        if precision.is_float:
             return None
         if self.calibration is None:
             raise ValueError(f"{precision} needs a calibration")
         return self.calibration
+
+    def _rounded(self, calibrated: Calibration | None, precision: Precision) -> Graph:
+        """The graph with the weights that this precision stores: rounded where they are integers."""
+        if calibrated is None:
+            return self.graph
+        if precision.is_static:
+            return calibrated.graph
+        nodes = (calibrated.graph[node.name] if is_dynamic(node) else node for node in self.graph)
+        return Graph(tuple(nodes), self.graph.output)
 
     def _finish(self, graph: Graph, precision: Precision, dtype: DType) -> tuple[Graph, tuple[str, ...]]:
         """Rewrites at the two ends, after calibration: they move no range."""

@@ -24,6 +24,8 @@ _TEMPORARY = ".nanonet-edge-tmp-"
 _OLD = "-old"
 #: Owner's process, destination's name and whether it is the old content, from a temporary's name.
 _LEFTOVER = re.compile(re.escape(_TEMPORARY) + rf"(\d+)-(?:(.+)-)?[a-z0-9_]{{8}}({_OLD})?")
+#: Temporary names that this process is writing under now.
+_being_written: set[Path] = set()
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -38,6 +40,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path.parent)
     descriptor, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{os.getpid()}-", dir=path.parent)
+    _being_written.add(Path(name))
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -48,6 +51,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    finally:
+        _being_written.discard(Path(name))
     _sync_folder(path.parent)
 
 
@@ -70,6 +75,7 @@ def replaced_folder(destination: Path) -> Iterator[Path]:
     _remove_leftovers(destination.parent)
     prefix = f"{_TEMPORARY}{os.getpid()}-{destination.name}-"
     staging = Path(tempfile.mkdtemp(prefix=prefix, dir=destination.parent))
+    _being_written.add(staging)
     try:
         staging.chmod(0o755)
         yield staging
@@ -79,6 +85,7 @@ def replaced_folder(destination: Path) -> Iterator[Path]:
     finally:
         # After an exchange the temporary name holds the old content.
         shutil.rmtree(staging, ignore_errors=True)
+        _being_written.discard(staging)
 
 
 def _move_into_place(staging: Path, destination: Path) -> None:
@@ -88,7 +95,11 @@ def _move_into_place(staging: Path, destination: Path) -> None:
         # No atomic exchange on this system: the gap is two renames wide.
         old = staging.with_name(staging.name + _OLD)
         destination.rename(old)
-        staging.rename(destination)
+        try:
+            staging.rename(destination)
+        except OSError:
+            old.rename(destination)
+            raise
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -111,7 +122,7 @@ def _exchange(first: Path, second: Path) -> bool:
 def _remove_leftovers(folder: Path) -> None:
     for path in folder.glob(f"{_TEMPORARY}*"):
         match = _LEFTOVER.fullmatch(path.name)
-        if match is None or _is_alive(int(match[1])):
+        if match is None or path in _being_written or _is_alive(int(match[1])):
             continue
         destination = folder / match[2] if match[2] else path
         if match[3] and not destination.exists():
@@ -124,13 +135,14 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    """Whether another process may still be writing under this number.
+
+    In a container every run is process 1: what bears our own number, and is not being written
+    by us, is an earlier run's.
+    """
+    import psutil
+
+    return pid != os.getpid() and bool(psutil.pid_exists(pid))
 
 
 def _sync_tree(root: Path) -> None:

@@ -24,7 +24,7 @@ DType = Literal["float32", "float16", "int8", "uint8", "int16", "bool"]
 Extent = Annotated[int, Field(gt=0)]
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-#: Half a stored unit is enough to tell p > 0.5 from p <= 0.5 in integers.
+#: A pixel is polyp where its probability is above this.
 PROBABILITY_THRESHOLD = 0.5
 
 

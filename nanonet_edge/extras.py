@@ -41,7 +41,6 @@ def require(module: str) -> ModuleType:
     if root in ("tensorflow", "keras"):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     try:
         if root in _TALKATIVE and root not in sys.modules:
             with quiet():

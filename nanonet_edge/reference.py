@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,7 +40,10 @@ class KerasReference:
         self.input = InputContract(name=graph.input.name, shape=(1, size, size, 3))
         self.classes = checkpoint.classes
         self.version = version_of("keras")
-        self.model: Any = build_keras(graph)
+        # GPUs round differently (TF32): the reference is the same on every machine.
+        self._device: Callable[[], Any] = partial(require("keras").device, "cpu:0")
+        with self._device():
+            self.model: Any = build_keras(graph)
 
     def probability(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Probabilities for decoded BGR frames.
@@ -54,10 +59,11 @@ class KerasReference:
 
     def predict(self, tensors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The same for tensors that are already preprocessed: (n, size, size, 3) float32 in [0, 1]."""
-        chunks = [
-            np.asarray(self.model(tensors[i : i + _BATCH], training=False))
-            for i in range(0, len(tensors), _BATCH)
-        ]
+        with self._device():
+            chunks = [
+                np.asarray(self.model(tensors[i : i + _BATCH], training=False))
+                for i in range(0, len(tensors), _BATCH)
+            ]
         return np.concatenate(chunks)
 
     def close(self) -> None:

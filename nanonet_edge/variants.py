@@ -36,6 +36,11 @@ class Precision(Name):
     STATIC_WI8_AI16 = "static_wi8_ai16"
 
     @property
+    def is_float(self) -> bool:
+        """Whether nothing is stored in integers."""
+        return self in (Precision.FP32, Precision.FP16)
+
+    @property
     def is_static(self) -> bool:
         """Whether activations are quantized with ranges from a calibration."""
         return self in (Precision.STATIC_WI8_AI8, Precision.STATIC_WI8_AI16)

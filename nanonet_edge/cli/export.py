@@ -54,7 +54,9 @@ class Channels(Name):
 
 
 def export(
-    variant: Annotated[str, typer.Option(help="a, b or c.")] = "c",
+    variant: Annotated[
+        str | None, typer.Option(help="a, b or c. Default: what --weights holds, else c.")
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(help="Checkpoint (.h5, .weights.h5, .keras). Default: the shipped weights."),
@@ -136,14 +138,13 @@ def export(
         method=ranges.value,
         rounding=rounding.value,
     )
-    folder = output or Path("artifacts") / f"nanonet-{variant.lower()}"
     with common.progress() as progress:
-        bundle = export_bundle(options, folder, report=common.note, progress=progress)
+        bundle = export_bundle(options, output, report=common.note, progress=progress)
     if as_json:
         common.print_json(bundle.manifest)
     else:
         common.print_table(_table(bundle))
-    common.note(f"wrote {folder}")
+    common.note(f"wrote {bundle.root}")
 
 
 def _table(bundle: Bundle) -> Table:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from nanonet_edge.graph import Graph, GraphError, Node
 from nanonet_edge.passes.base import Pass
 from nanonet_edge.variants import Head
-
-Kernel = npt.NDArray[np.float32]
 
 
 class FoldInputScale(Pass):
@@ -25,7 +22,13 @@ class FoldInputScale(Pass):
     without = frozenset({"batch_norm"})
 
     def _rewrite(self, graph: Graph, nodes: dict[str, Node]) -> int:
-        return _change_first_kernels(self.name, graph, nodes, lambda kernel: kernel / np.float32(255))
+        for reader in _input_readers(self.name, graph):
+            weights = {**reader.weights, "kernel": reader.weights["kernel"] / np.float32(255)}
+            attributes = dict(reader.attributes)
+            if "kernel_scales" in attributes:
+                attributes["kernel_scales"] = attributes["kernel_scales"] / 255
+            nodes[reader.name] = reader.but(weights=weights, attributes=attributes)
+        return len(graph.consumers()[graph.input.name])
 
 
 class SwapInputChannels(Pass):
@@ -35,21 +38,23 @@ class SwapInputChannels(Pass):
     without = frozenset({"batch_norm"})
 
     def _rewrite(self, graph: Graph, nodes: dict[str, Node]) -> int:
-        return _change_first_kernels(
-            self.name, graph, nodes, lambda kernel: np.ascontiguousarray(kernel[:, :, ::-1])
-        )
+        for reader in _input_readers(self.name, graph):
+            kernel = np.ascontiguousarray(reader.weights["kernel"][:, :, ::-1])
+            nodes[reader.name] = reader.but(weights={**reader.weights, "kernel": kernel})
+        return len(graph.consumers()[graph.input.name])
 
 
-def _change_first_kernels(
-    name: str, graph: Graph, nodes: dict[str, Node], change: Callable[[Kernel], Kernel]
-) -> int:
-    readers = graph.consumers()[graph.input.name]
-    for reader in readers:
+def _input_readers(name: str, graph: Graph) -> Iterator[Node]:
+    """The convolutions that read the input, each once.
+
+    Raises:
+        GraphError: something else reads it.
+    """
+    for reader in dict.fromkeys(graph.consumers()[graph.input.name]):
         node = graph[reader]
         if node.op != "conv2d":
             raise GraphError(f"pass {name}: the input is read by '{reader}', a {node.op}")
-        nodes[reader] = node.but(weights={**node.weights, "kernel": change(node.weights["kernel"])})
-    return len(readers)
+        yield node
 
 
 class SetHead(Pass):

@@ -12,8 +12,11 @@ import cv2
 import pytest
 
 from nanonet_edge.bundle import Bundle
+from nanonet_edge.checkpoint import save_checkpoint
 from nanonet_edge.manifest import MANIFEST_NAME
+from nanonet_edge.network import build_network, random_fill
 from nanonet_edge.phantom import draw_frame
+from nanonet_edge.variants import VARIANTS
 
 SMALL = ("--size", "64", "--format", "tflite")
 
@@ -146,6 +149,14 @@ def test_what_cannot_be_done_is_one_line(
     assert (tmp_path / "file.txt").read_text() == "kept"
     assert (tmp_path / "foreign" / "thesis.tex").read_text() == "years of work"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file.txt", "foreign"]
+
+
+def test_the_variant_is_recognised_from_the_weights(tmp_path: Path) -> None:
+    weights = tmp_path / "anything.weights.h5"
+    save_checkpoint(build_network(VARIANTS["b"], size=64, fill=random_fill(0)), weights)
+    done = run("--weights", weights, "--fp32", *SMALL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Bundle.open(tmp_path / "artifacts/nanonet-b").manifest.variant == "b"
 
 
 def test_another_variant_than_the_weights_hold(tmp_path: Path, test_data: Path) -> None:

@@ -166,18 +166,34 @@ def test_other_heads_topologies_and_formats(tmp_path: Path) -> None:
 
 
 def test_an_older_bundle_is_replaced_whole(quick: Path, checkpoint: Path) -> None:
-    (quick / "notes.txt").write_text("of the old bundle")
+    (quick / "golden.npz").write_bytes(b"damaged")
     made = export_bundle(ExportOptions(**QUICK, weights=checkpoint), quick)
     assert [artifact.name for artifact in made.artifacts] == ["nanonet-c.fp32.tflite"]
     assert len(content(quick)) == 4
     assert [path.name for path in quick.parent.iterdir()] == [quick.name]
 
 
+def test_a_bundle_with_somebodys_file_in_it_is_not_replaced(quick: Path, checkpoint: Path) -> None:
+    (quick / "notes.txt").write_text("mine")
+    before = content(quick)
+    with pytest.raises(UsageError, match=r"found notes\.txt: not replaced"):
+        export_bundle(ExportOptions(**QUICK, weights=checkpoint), quick)
+    assert content(quick) == before
+
+
+def test_a_folder_with_another_tools_manifest_is_not_a_bundle(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "a web app", "icons": [{"src": "icon.png"}]}')
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match=r"found thesis\.tex: not replaced"):
+        export_bundle(ExportOptions(**QUICK, weights=checkpoint), tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
 def test_somebodys_folder_is_never_replaced(tmp_path: Path, checkpoint: Path) -> None:
     foreign = tmp_path / "thesis"
     foreign.mkdir()
     (foreign / "chapter1.tex").write_text("years of work")
-    with pytest.raises(UnsupportedError, match="thesis: expected an empty folder or an older bundle"):
+    with pytest.raises(UsageError, match="thesis: expected an empty folder or an older bundle"):
         export_bundle(ExportOptions(**QUICK, weights=checkpoint), foreign)
     assert content(foreign).keys() == {"chapter1.tex"}
 
@@ -185,7 +201,7 @@ def test_somebodys_folder_is_never_replaced(tmp_path: Path, checkpoint: Path) ->
 def test_a_file_is_never_replaced(tmp_path: Path, checkpoint: Path) -> None:
     file = tmp_path / "file"
     file.write_text("kept")
-    with pytest.raises(UnsupportedError, match="file: expected a folder for the bundle, found a file"):
+    with pytest.raises(UsageError, match="file: expected a folder for the bundle, found a file"):
         export_bundle(ExportOptions(**QUICK, weights=checkpoint), file)
     assert file.read_text() == "kept"
 

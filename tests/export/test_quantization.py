@@ -177,3 +177,12 @@ def test_depthwise_kernels_have_a_scale_per_channel() -> None:
     kernel = node.weights["kernel"]
     assert weights.scales == pytest.approx(np.abs(kernel).max(axis=(0, 1)).ravel() / 127)
     assert weights.kernel.shape == kernel.shape
+
+
+def test_sixteen_bits_have_room_beyond_ranges_that_were_clipped_for_eight() -> None:
+    graph = rewritten().graph
+    ranges = {node.name: (-1.0, 1.0) for node in graph}
+    plan = plan_activations(graph, ranges, "int16")
+    for node in graph:
+        if node.op == "add":
+            assert plan[node.name].scale * 32767 >= 4.0

@@ -11,7 +11,7 @@ import pytest
 from nanonet_edge.bundle import Artifact
 from nanonet_edge.export.calibration import Calibration, calibrate
 from nanonet_edge.export.quantization import plan_activations
-from nanonet_edge.export.tflite_graph import DYNAMIC_MINIMUM_ELEMENTS, TfliteWriter
+from nanonet_edge.export.tflite_graph import TfliteWriter
 from nanonet_edge.export.writers import Boundary
 from nanonet_edge.graph import CONVOLUTIONS, Graph, GraphError, Node
 from nanonet_edge.interpreter import evaluate
@@ -199,7 +199,7 @@ def test_dynamic_weights_are_integers_where_they_weigh(shelf: Shelf) -> None:
     file = parsed(shelf.artifact(Format.TFLITE, Precision.DYNAMIC_WI8, variant="a"))
     stored = {}
     for operator, kernel, bias in file.kernels():
-        wanted = operator.name == "CONV_2D" and np.prod(kernel.shape) >= DYNAMIC_MINIMUM_ELEMENTS
+        wanted = operator.name == "CONV_2D" and np.prod(kernel.shape) >= 1024
         assert kernel.dtype == ("int8" if wanted else "float32"), kernel.name
         assert bias.dtype == "float32"
         stored[kernel.dtype] = stored.get(kernel.dtype, 0) + int(np.prod(kernel.shape))
@@ -344,3 +344,13 @@ def test_frames_of_any_size_go_through_the_contract(shelf: Shelf) -> None:
     big: Tensor = expected(rewritten().graph, frame(5, 352))
     with open_runtime(shelf.artifact(Format.TFLITE, Precision.FP32), "litert") as runtime:
         assert np.abs(runtime.probability(frame(5, 352)) - big).max() <= 1e-5
+
+
+def test_dynamic_wi8_rounds_only_what_it_stores_in_integers(shelf: Shelf) -> None:
+    file = parsed(shelf.artifact(Format.TFLITE, Precision.DYNAMIC_WI8))
+    full = parsed(shelf.artifact(Format.TFLITE, Precision.FP32))
+    kernels = {kernel.name: kernel for _, kernel, _ in full.kernels()}
+    kept = [kernel for _, kernel, _ in file.kernels() if kernel.dtype == "float32"]
+    assert kept
+    for kernel in kept:
+        assert np.array_equal(kernel.data, kernels[kernel.name].data), kernel.name

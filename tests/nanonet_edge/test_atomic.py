@@ -177,7 +177,9 @@ def leave(folder: Path, pid: int, rest: str) -> Path:
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(
     tmp_path: Path, dead_pid: int, live_pid: int, write: str
 ) -> None:
-    living = [leave(tmp_path, live_pid, "bundle-abcdef12"), leave(tmp_path, os.getpid(), "bundle-abcdef12")]
+    living = [leave(tmp_path, live_pid, "bundle-abcdef12")]
+    # In a container every run is process 1: what bears our number and is not ours is a dead one's.
+    leave(tmp_path, os.getpid(), "bundle-abcdef12")
     leave(tmp_path, dead_pid, "bundle-abcdef12")
     leave(tmp_path, dead_pid, "other-bundle-a_c_e_12")
     (tmp_path / f".nanonet-edge-tmp-{dead_pid}-abcdef12").write_text("half")
@@ -190,6 +192,14 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(
     else:
         atomic.write_text(tmp_path / "bundle", "new")
     assert sorted(temporaries(tmp_path)) == sorted([*living, *others])
+
+
+def test_a_folder_in_the_making_survives_another_write_beside_it(tmp_path: Path) -> None:
+    with atomic.replaced_folder(tmp_path / "bundle") as staging:
+        (staging / "x").write_text("half")
+        atomic.write_text(tmp_path / "other", "done")
+        assert (staging / "x").read_text() == "half"
+    assert (tmp_path / "bundle" / "x").read_text() == "half"
 
 
 def test_old_content_that_a_dead_run_had_moved_aside_comes_back(tmp_path: Path, dead_pid: int) -> None:

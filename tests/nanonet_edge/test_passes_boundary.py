@@ -33,6 +33,18 @@ def test_a_folded_scale_takes_raw_pixels(seed: int) -> None:
     np.testing.assert_allclose(evaluate(raw.graph, x), evaluate(graph, x / np.float32(255)), atol=1e-5)
 
 
+def test_a_folded_scale_keeps_the_recorded_grid() -> None:
+    graph = rewritten()
+    first = graph["Conv1_relu6"]
+    scales = np.abs(first.weights["kernel"]).max((0, 1, 2)) / 127
+    marked = first.but(attributes={**first.attributes, "kernel_scales": scales})
+    nodes = tuple(marked if node.name == first.name else node for node in graph)
+    folded = FoldInputScale().run(Graph(nodes, graph.output)).graph["Conv1_relu6"]
+    before = first.weights["kernel"] / scales
+    after = folded.weights["kernel"] / folded.attributes["kernel_scales"]
+    np.testing.assert_allclose(after, before, rtol=1e-6)
+
+
 @given(seeds)
 @settings(max_examples=5, deadline=None)
 def test_swapped_channels_take_rgb(seed: int) -> None:

@@ -1,0 +1,110 @@
+"""What to export: every choice, its default, and which choices exclude each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nanonet_edge.errors import UnsupportedError, UsageError
+from nanonet_edge.export.calibration import Rounding
+from nanonet_edge.export.precision import combinations
+from nanonet_edge.export.ranges import Method
+from nanonet_edge.export.writers import Boundary
+from nanonet_edge.variants import DEFAULT_SIZE, Format, Precision, Topology, check_size
+
+DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.STATIC_WI8_AI8)
+DEFAULT_VARIANT = "c"
+DEFAULT_SAMPLES = 128
+DEFAULT_METHOD: Method = "mse"
+DEFAULT_ROUNDING: Rounding = "compensated"
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export; every field has a default that works.
+
+    Attributes:
+        variant: "a", "b" or "c"; None recognises it in `weights`, and means C without any.
+        weights: a checkpoint; None takes the one shipped for variant and topology.
+        untrained: random weights instead, to measure speed before there are trained ones.
+        topology: None recognises it in `weights`, and means `released` for shipped ones.
+        size: input height and width in pixels, a multiple of 32.
+        formats: empty for all three; named ones must be able to do every precision.
+        precisions: empty for fp32, fp16 and static_wi8_ai8.
+        boundary: head, input dtype, channel order and layout.
+        straight: keep the unrewritten graph, through the stock converters.
+        calibration: a folder of images.
+        verification: a folder of images that will judge the result: none may be calibrated with.
+        samples, seed: how many calibration images are drawn, and how.
+        method: how ranges are chosen from what was seen.
+        rounding: how weights are rounded; "nearest" is there for comparison.
+    """
+
+    variant: str | None = None
+    weights: Path | None = None
+    untrained: bool = False
+    topology: Topology | None = None
+    size: int = DEFAULT_SIZE
+    formats: tuple[Format, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+    boundary: Boundary = field(default_factory=Boundary)
+    straight: bool = False
+    calibration: Path | None = None
+    verification: Path | None = None
+    samples: int = DEFAULT_SAMPLES
+    seed: int = 0
+    method: Method = DEFAULT_METHOD
+    rounding: Rounding = DEFAULT_ROUNDING
+
+    def pairs(self, report: Report) -> list[tuple[Format, Precision]]:
+        """The formats and precisions to write; `report` is told what is left out and why.
+
+        Raises:
+            UsageError: choices that exclude each other, or that nothing could come of.
+        """
+        check_size(self.size)
+        if self.untrained and self.weights is not None:
+            raise UsageError("--untrained means random weights: drop --weights")
+        if self.straight:
+            self._check_straight()
+        formats = self.formats or tuple(Format)
+        pairs = combinations(
+            formats, self._precisions(report), explicit=bool(self.formats), straight=self.straight
+        )
+        for file_format in formats:
+            skipped = [str(p) for p in self.precisions if (file_format, p) not in pairs]
+            if skipped:
+                report(f"{file_format}: no {', '.join(skipped)}; other formats have it")
+        for file_format, precision in pairs:
+            self.boundary.dtype(file_format, precision)
+        self._check_calibration(pairs)
+        return pairs
+
+    def _check_straight(self) -> None:
+        if self.boundary != Boundary():
+            raise UnsupportedError(
+                "--no-rewrite keeps the stock converters' input and output: "
+                "drop --head, --input, --layout and --channel-order"
+            )
+        if (self.method, self.rounding) != (DEFAULT_METHOD, DEFAULT_ROUNDING):
+            raise UnsupportedError(
+                "--no-rewrite leaves quantization to the stock converters: drop --ranges and --rounding"
+            )
+
+    def _precisions(self, report: Report) -> tuple[Precision, ...]:
+        """Those asked for; else the default ones that can take the input that was asked for."""
+        if self.precisions:
+            return self.precisions
+        able = tuple(p for p in DEFAULT_PRECISIONS if self.boundary.can_take(p))
+        if left_out := [str(p) for p in DEFAULT_PRECISIONS if p not in able]:
+            report(f"no {', '.join(left_out)}: cannot take {self.boundary.input_dtype} input")
+        return able
+
+    def _check_calibration(self, pairs: list[tuple[Format, Precision]]) -> None:
+        if self.verification is not None and self.calibration is None:
+            raise UsageError("--verification needs --calibration: which images should it be held against?")
+        if self.calibration is not None and all(p.is_float for _, p in pairs):
+            raise UsageError("--calibration changes nothing at fp32 and fp16: add --int8 or drop it")
