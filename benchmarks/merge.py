@@ -48,7 +48,7 @@ def _joined_to(
     except InputError as error:
         return new, str(error)
     other = difference(earlier, new)
-    return (merge(earlier, new), None) if other is None else (new, f"{path}: it was of another {other}")
+    return (merge(earlier, new), None) if other is None else (new, f"they are of another {other}")
 
 
 def bench_difference(earlier: BenchResult, new: BenchResult) -> str | None:

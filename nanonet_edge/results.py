@@ -339,6 +339,13 @@ def save_result(result: Record, path: Path) -> None:
     write_text(path, json.dumps(result.model_dump(mode="json"), indent=1, allow_nan=False) + "\n")
 
 
+def set_aside(path: Path) -> Path:
+    """Rename ``bench.json`` to ``bench.earlier.json``, replacing one that was set aside before."""
+    other = path.with_suffix(f".earlier{path.suffix}")
+    path.replace(other)
+    return other
+
+
 def load_result(path: Path, model: type[AnyResult]) -> AnyResult:
     """Read a result such as ``load_result(path, BenchResult)``.
 

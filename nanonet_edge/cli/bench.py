@@ -62,7 +62,14 @@ def bench(
     from nanonet_edge.benchmarks.merge import bench_joined_to
     from nanonet_edge.benchmarks.plan import make_plan
     from nanonet_edge.bundle import Bundle
-    from nanonet_edge.results import BENCH_NAME, BenchSettings, check_writable, results_folder, save_result
+    from nanonet_edge.results import (
+        BENCH_NAME,
+        BenchSettings,
+        check_writable,
+        results_folder,
+        save_result,
+        set_aside,
+    )
 
     opened = Bundle.open(bundle)
     path = output or results_folder(bundle) / BENCH_NAME
@@ -83,14 +90,14 @@ def bench(
             progress=progress,
         )
     joint, lost = bench_joined_to(path, result) if runtime or artifact else (result, None)
+    if lost is not None:
+        common.note(f"earlier results moved to {set_aside(path)}: {lost}")
     save_result(joint, path)
     if as_json:
         common.print_json(result)
     else:
         _print(result)
     _explain_gaps(result)
-    if lost is not None:
-        common.note(f"earlier results were not kept: {lost}")
     if joint is not result:
         common.note(f"joined to the earlier results of {len(joint.rows) - len(result.rows)} others")
     common.note(f"raw samples: {path}")

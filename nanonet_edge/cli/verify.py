@@ -73,7 +73,7 @@ def verify(
     from nanonet_edge.benchmarks.sidebyside import check_pictures_folder, save_worst
     from nanonet_edge.bundle import Bundle
     from nanonet_edge.reference import KerasReference
-    from nanonet_edge.results import check_writable, results_folder, save_result
+    from nanonet_edge.results import check_writable, results_folder, save_result, set_aside
 
     opened = Bundle.open(bundle)
     folder = output if output is not None else results_folder(bundle)
@@ -95,6 +95,8 @@ def verify(
             progress=progress,
         )
         joint, lost = verify_joined_to(path, result) if runtime or artifact else (result, None)
+        if lost is not None:
+            common.note(f"earlier results moved to {set_aside(path)}: {lost}")
         save_result(joint, path)
         is_joint = joint is not result
         pictures = save_worst(
@@ -106,8 +108,6 @@ def verify(
         for table in _tables(result):
             common.print_table(table)
     _conclude(result, path, len(pictures))
-    if lost is not None:
-        common.note(f"earlier results were not kept: {lost}")
     if is_joint:
         common.note(f"joined to the earlier results of {len(joint.artifacts) - len(result.artifacts)} others")
     if not result.passed:

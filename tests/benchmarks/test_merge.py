@@ -72,7 +72,7 @@ def test_results_obtained_otherwise_are_not_joined(bundle: Bundle, tmp_path: Pat
     path = tmp_path / "bench.json"
     assert bench_joined_to(path, one) == (one, None)
     save_result(other, path)
-    assert bench_joined_to(path, one) == (one, f"{path}: it was of another setting")
+    assert bench_joined_to(path, one) == (one, "they are of another setting")
     path.write_text("{")
     joint, lost = bench_joined_to(path, one)
     assert joint is one

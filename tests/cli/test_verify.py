@@ -159,8 +159,8 @@ def test_part_of_a_bundle_is_joined_to_what_is_there(bundle: Path, data: Path) -
     }
     assert pictures <= {path.name for path in (results / "worst").iterdir()}
     done = run(*asked, "--artifact", "tiny.fp32.onnx", "--limit", "3")
-    assert "earlier results were not kept" in done.stderr
-    assert "another set of images" in done.stderr
+    assert "verify.earlier.json: they are of another set of images" in done.stderr.replace("\n", "")
+    assert load_result(results / "verify.earlier.json", VerifyResult) == after
 
 
 def test_distance_says_of_how_many_images() -> None:
