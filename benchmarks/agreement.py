@@ -199,8 +199,12 @@ def _open(run: _Run, threads: int, stack: contextlib.ExitStack) -> None:
 
 def _distinct(runs: Sequence[_Run]) -> list[_Run]:
     """Leave out an artifact on a second spec that does not run, or computes as the first one does."""
+    # The precision is that of the convolutions; what the rest is computed in is among the options.
     computed = {
-        (run.contender.artifact.name, run.contender.spec): run.runtime.computed_precision
+        (run.contender.artifact.name, run.contender.spec): (
+            run.runtime.computed_precision,
+            run.runtime.options,
+        )
         for run in runs
         if run.runtime is not None
     }

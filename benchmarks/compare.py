@@ -13,7 +13,15 @@ from nanonet_edge.benchmarks.decision import Decision, Outcome, decide
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.errors import BundleError, InputError
 from nanonet_edge.manifest import ArtifactRecord
-from nanonet_edge.results import BENCH_NAME, BenchResult, BenchRow, Figure, load_result, results_folder
+from nanonet_edge.results import (
+    BENCH_NAME,
+    BenchResult,
+    BenchRow,
+    Figure,
+    RuntimeRecord,
+    load_result,
+    results_folder,
+)
 
 #: Stands for the runtime of an artifact that was never run.
 _NEVER_RUN = "no runtime"
@@ -111,13 +119,14 @@ def _agreement(artifact: str, row: BenchRow | None, verify: VerifyResult) -> Agr
     ran = row.measurement.runtime
     for one in candidates:
         found = one.runtime
-        if found is not None and (found.name, found.delegate, found.computed_precision) == (
-            ran.name,
-            ran.delegate,
-            ran.computed_precision,
-        ):
+        if found is not None and _arithmetic(found) == _arithmetic(ran):
             return one
     return None
+
+
+def _arithmetic(ran: RuntimeRecord) -> tuple[str, str, str, dict[str, str]]:
+    """What decides the masks: the options tell in what OpenVINO computes all but the convolutions."""
+    return ran.name, ran.delegate, ran.computed_precision, ran.options
 
 
 def _unverified(artifact: str, row: BenchRow | None, verify: VerifyResult) -> str:

@@ -248,6 +248,8 @@ def test_engine_that_keeps_to_fp32_is_run_once(
 def compute_in(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     """Let OpenVINO say that it computes in `precision` unless told otherwise."""
     monkeypatch.setattr(OpenVino, "_precision", lambda self: "fp32" if self.asked_precision else precision)
+    hint = {"fp32": "f32"}.get(precision, precision)
+    monkeypatch.setattr(OpenVino, "_hint", lambda self: self.asked_precision or hint)
 
 
 def test_nan_output_fails(bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

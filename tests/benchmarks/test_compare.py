@@ -104,10 +104,18 @@ def test_agreement_on_other_arithmetic_does_not_count(desk: Desk) -> None:
 
 def test_agreement_under_another_spec_counts_if_the_arithmetic_is_the_same(desk: Desk) -> None:
     # On a processor without bfloat16, `openvino` computes what `openvino:f32` computes.
-    desk.bench((OPENVINO, "openvino", measurement("openvino", [1.0], computed="fp32")))
+    ran = measurement("openvino", [1.0], computed="fp32")
+    options = {"inference_precision_hint": "f32"}
+    same = ran.model_copy(update={"runtime": ran.runtime.model_copy(update={"options": options})})
+    desk.bench((OPENVINO, "openvino", same))
     row = _rows(desk.compare(min_dice=0.9))[OPENVINO, "openvino"]
     assert row.mean_dice.value is not None
     assert row.recommended
+    # The convolutions in the same, all else in bfloat16: the masks may differ.
+    options = {"inference_precision_hint": "bf16"}
+    other = ran.model_copy(update={"runtime": ran.runtime.model_copy(update={"options": options})})
+    desk.bench((OPENVINO, "openvino", other))
+    assert _rows(desk.compare(min_dice=0.9))[OPENVINO, "openvino"].mean_dice.value is None
 
 
 def test_artifact_that_verify_could_not_run_says_why(desk: Desk) -> None:
