@@ -40,7 +40,7 @@ from nanonet_edge.metrics import (
     summarise_agreement,
     summarise_small_polyps,
 )
-from nanonet_edge.results import RuntimeRecord, Skipped
+from nanonet_edge.results import RuntimeInfo, Skipped
 from nanonet_edge.runtimes import ArtifactRuntime, open_runtime
 from nanonet_edge.variants import Head
 
@@ -73,7 +73,7 @@ class _Run:
 
     contender: Contender
     engine: ArtifactRuntime | None = None
-    runtime: RuntimeRecord | None = None
+    runtime: RuntimeInfo | None = None
     failure: NanonetEdgeError | None = None
     images: list[ImageResult] = field(default_factory=list)
 
@@ -190,7 +190,7 @@ def answer(engine: ArtifactRuntime, item: Item) -> tuple[Labels, Probability | N
 def _open(run: _Run, threads: int, stack: contextlib.ExitStack) -> None:
     try:
         engine = stack.enter_context(open_runtime(run.contender.artifact, run.contender.spec, threads))
-        run.runtime = RuntimeRecord(**engine.info.model_dump())
+        run.runtime = engine.info
     except NanonetEdgeError as error:
         run.failure = error
         return

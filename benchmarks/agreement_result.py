@@ -18,7 +18,7 @@ from nanonet_edge.metrics import (
     ImageAgreement,
     Stratum,
 )
-from nanonet_edge.results import Obtained, RuntimeRecord, Skipped
+from nanonet_edge.results import Obtained, RuntimeInfo, Skipped
 from nanonet_edge.variants import Format, Precision
 
 VERIFY_NAME = "verify.json"
@@ -61,7 +61,7 @@ class AgreementRow(Record):
     format: Format
     precision: Precision
     spec: str
-    runtime: RuntimeRecord | None
+    runtime: RuntimeInfo | None
     summary: AgreementSummary | None
     small_polyps: Stratum | None
     accuracy: AccuracySummary | None

@@ -8,17 +8,18 @@ from pathlib import Path
 
 from nanonet_edge.benchmarks.agreement_result import VERIFY_NAME, AgreementRow, VerifyResult
 from nanonet_edge.benchmarks.compare_result import CompareResult, CompareRow, ConstraintsRecord, Verdict
-from nanonet_edge.benchmarks.constraints import MIB, Candidate, Constraints
+from nanonet_edge.benchmarks.constraints import Candidate, Constraints
 from nanonet_edge.benchmarks.decision import Decision, Outcome, decide
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.errors import BundleError, InputError
 from nanonet_edge.manifest import ArtifactRecord
 from nanonet_edge.results import (
     BENCH_NAME,
+    MIB,
     BenchResult,
     BenchRow,
     Figure,
-    RuntimeRecord,
+    RuntimeInfo,
     load_result,
     results_folder,
 )
@@ -124,7 +125,7 @@ def _agreement(artifact: str, row: BenchRow | None, verify: VerifyResult) -> Agr
     return None
 
 
-def _arithmetic(ran: RuntimeRecord) -> tuple[str, str, str, dict[str, str]]:
+def _arithmetic(ran: RuntimeInfo) -> tuple[str, str, str, dict[str, str]]:
     """What decides the masks: the options tell in what OpenVINO computes all but the convolutions."""
     return ran.name, ran.delegate, ran.computed_precision, ran.options
 

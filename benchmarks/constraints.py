@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nanonet_edge.errors import UsageError
+from nanonet_edge.results import MIB
 
-MIB = 1 << 20
 #: A Dice of 1 cannot be asked for and measured in relative terms: shortfalls count from here.
 _SMALLEST_DICE_BUDGET = 1e-3
 

@@ -13,12 +13,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanonet_edge.results import Figure
+from nanonet_edge.results import MIB, Figure
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
-MIB = float(1 << 20)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ from nanonet_edge.benchmarks.worker_protocol import (
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.contract import preprocess
 from nanonet_edge.errors import NanonetEdgeError, UsageError
-from nanonet_edge.results import Figure, Latency, Measurement, RuntimeRecord
+from nanonet_edge.results import Figure, Latency, Measurement, RuntimeInfo
 from nanonet_edge.runtimes import Runtime, open_reference, open_runtime
 from nanonet_edge.runtimes.keras_reference import reference_contracts
 
@@ -86,9 +86,9 @@ class Session:
         """Let go of the model."""
         self._runtime.close()
 
-    def describe(self) -> RuntimeRecord:
+    def describe(self) -> RuntimeInfo:
         """What the engine says of itself."""
-        return RuntimeRecord.model_validate(self._runtime.info.model_dump())
+        return self._runtime.info
 
     def time_invokes(self, min_count: int, min_seconds: float) -> tuple[int, ...]:
         """Durations of invocations on a prepared tensor, in nanoseconds."""

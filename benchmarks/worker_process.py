@@ -26,7 +26,7 @@ from nanonet_edge.benchmarks.worker_protocol import (
     RoundRequest,
 )
 from nanonet_edge.errors import RuntimeFailure
-from nanonet_edge.results import Measurement, RuntimeRecord
+from nanonet_edge.results import Measurement, RuntimeInfo
 
 WORKER_MODULE = "nanonet_edge.benchmarks.worker"
 #: Longest wait for an answer beyond the time that was asked to be measured.
@@ -92,7 +92,7 @@ class Worker:
             raise self._failure("the worker answered without a first inference")
         self._run_seconds = _SLOWEST * reply.first_ns / 1e9
 
-    def describe(self) -> RuntimeRecord:
+    def describe(self) -> RuntimeInfo:
         """What the engine says of itself."""
         reply = self._ask(DescribeRequest(), 0.0)
         if reply.runtime is None:

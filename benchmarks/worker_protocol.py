@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from nanonet_edge.manifest import Record
-from nanonet_edge.results import Measurement, RuntimeRecord
+from nanonet_edge.results import Measurement, RuntimeInfo
 
 
 class LoadRequest(Record):
@@ -66,6 +66,6 @@ class Reply(Record):
 
     error: str | None = None
     first_ns: int | None = None
-    runtime: RuntimeRecord | None = None
+    runtime: RuntimeInfo | None = None
     samples_ns: tuple[int, ...] | None = None
     measurement: Measurement | None = None

@@ -23,6 +23,7 @@ from nanonet_edge.variants import Format, Precision
 
 RESULTS_SCHEMA_VERSION: Final = 1
 BENCH_NAME = "bench.json"
+MIB = 1 << 20
 
 #: measured: ran on that device; emulated: its binaries under an emulator; predicted: from a
 #: model of the device; replayed: from a recording.
@@ -78,8 +79,20 @@ class Latency(Record):
     samples_ns: tuple[int, ...] = Field(min_length=1)
 
 
-class RuntimeRecord(Record):
-    """The engine that ran, as it described itself once the artifact was loaded."""
+class RuntimeInfo(Record):
+    """What really ran: the engine's own description once the artifact was loaded.
+
+    Attributes:
+        name: the runtime, such as "litert".
+        version: of the engine's own distribution.
+        delegate: who executed the operators, as far as the engine tells: "XNNPACK",
+            "CPUExecutionProvider", "none".
+        device: where: "CPU", "GPU.0".
+        threads: how many the engine was given.
+        computed_precision: the arithmetic of the convolutions as the engine runs them, which
+            need not be that of the file: "fp32", "bf16", "int8"; "+" joins several.
+        options: what else was asked of or told by the engine.
+    """
 
     name: str
     version: str
@@ -171,7 +184,7 @@ class Measurement(Record):
     why there is no `pacing` or `sustained`, by field name.
     """
 
-    runtime: RuntimeRecord
+    runtime: RuntimeInfo
     startup: Figure
     load: Figure
     first_inference: Figure
@@ -241,7 +254,7 @@ class Duel(Record):
     contender: str
     baseline: str
     spec: str
-    runtime: RuntimeRecord
+    runtime: RuntimeInfo
     scope: Literal["invoke"] = "invoke"
     noise_floor: Ratio
     speedup: Ratio

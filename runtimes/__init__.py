@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from nanonet_edge.results import RuntimeInfo
 from nanonet_edge.runtimes.artifact import ArtifactRuntime
-from nanonet_edge.runtimes.base import Runtime, RuntimeInfo
+from nanonet_edge.runtimes.base import Runtime
 from nanonet_edge.runtimes.keras_reference import KerasRuntime
 from nanonet_edge.runtimes.registry import (
     PAPER_SPEC,

@@ -12,9 +12,10 @@ import numpy as np
 
 from nanonet_edge.errors import RuntimeFailure
 from nanonet_edge.quiet import Captured, captured_output
+from nanonet_edge.results import RuntimeInfo
 from nanonet_edge.runtimes._tflite_graph import Operator, read_execution
 from nanonet_edge.runtimes.artifact import ArtifactRuntime, Declared, only
-from nanonet_edge.runtimes.base import Array, RuntimeInfo, one_line
+from nanonet_edge.runtimes.base import Array, one_line
 from nanonet_edge.variants import Format
 
 Details = Mapping[str, Any]

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from nanonet_edge import contract
 from nanonet_edge.contract import InputContract, OutputContract
 from nanonet_edge.errors import NanonetEdgeError, RuntimeFailure, TensorError, UsageError
-from nanonet_edge.manifest import Record
+from nanonet_edge.results import RuntimeInfo
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,30 +29,6 @@ Array = npt.NDArray[Any]
 _T = TypeVar("_T")
 
 _MESSAGE_LIMIT = 400
-
-
-class RuntimeInfo(Record):
-    """What really ran: every result carries it.
-
-    Attributes:
-        name: the runtime, such as "litert".
-        version: of the engine's own distribution.
-        delegate: who executed the operators, as far as the engine tells: "XNNPACK",
-            "CPUExecutionProvider", "none".
-        device: where: "CPU", "GPU.0".
-        threads: how many the engine was given.
-        computed_precision: the arithmetic of the convolutions as the engine runs them, which
-            need not be that of the file: "fp32", "bf16", "int8"; "+" joins several.
-        options: what else was asked of or told by the engine.
-    """
-
-    name: str
-    version: str
-    delegate: str
-    device: str
-    threads: int
-    computed_precision: str
-    options: dict[str, str] = Field(default_factory=dict)
 
 
 def one_line(error: BaseException | str) -> str:

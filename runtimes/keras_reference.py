@@ -18,7 +18,8 @@ from nanonet_edge.contract import InputContract, OutputContract
 from nanonet_edge.errors import RuntimeFailure, UnsupportedError
 from nanonet_edge.extras import require, version_of
 from nanonet_edge.reference import KerasReference
-from nanonet_edge.runtimes.base import Array, RuntimeInfo
+from nanonet_edge.results import RuntimeInfo
+from nanonet_edge.runtimes.base import Array
 from nanonet_edge.runtimes.engine import EngineRuntime
 
 _ONEDNN_VARIABLE = "TF_ENABLE_ONEDNN_OPTS"

@@ -14,8 +14,9 @@ import numpy as np
 
 from nanonet_edge.errors import UnsupportedError, UsageError
 from nanonet_edge.extras import require
+from nanonet_edge.results import RuntimeInfo
 from nanonet_edge.runtimes.artifact import ArtifactRuntime, Declared, only
-from nanonet_edge.runtimes.base import Array, RuntimeInfo
+from nanonet_edge.runtimes.base import Array
 from nanonet_edge.runtimes.engine import unknown_option
 from nanonet_edge.variants import Format
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from nanonet_edge.errors import RuntimeFailure, UnsupportedError, UsageError
 from nanonet_edge.extras import require
+from nanonet_edge.results import RuntimeInfo
 from nanonet_edge.runtimes.artifact import ArtifactRuntime, Declared, only
-from nanonet_edge.runtimes.base import Array, RuntimeInfo, one_line
+from nanonet_edge.runtimes.base import Array, one_line
 from nanonet_edge.runtimes.engine import unknown_option
 from nanonet_edge.variants import Format
 

@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from nanonet_edge.errors import NanonetEdgeError, RuntimeFailure, UnsupportedError, UsageError
+from nanonet_edge.results import RuntimeInfo
 from nanonet_edge.runtimes._tflite_client import WorkerClient, find_python
 from nanonet_edge.runtimes._tflite_graph import read_execution
 from nanonet_edge.runtimes._tflite_interpreter import explain_refusal, read_details, read_operator
 from nanonet_edge.runtimes.artifact import ArtifactRuntime, Declared
-from nanonet_edge.runtimes.base import Array, RuntimeInfo
+from nanonet_edge.runtimes.base import Array
 from nanonet_edge.variants import Format
 
 _START_SECONDS = 30.0

@@ -22,7 +22,7 @@ _TFLITE_RUNTIME = "tflite-runtime"
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")] = Path("artifacts/nanonet-c"),
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")] = common.DEFAULT_BUNDLE,
     device: Annotated[str, typer.Option(help="Only cpu: this machine.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads of each engine.")] = 1,
     runtime: Annotated[

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 #: Wide enough for any table; what is printed is only as wide as its content.
 _UNLIMITED_COLUMNS = 10_000
 
+
+#: What commands that take a bundle look at when none is named.
+DEFAULT_BUNDLE = Path("artifacts/nanonet-c")
 
 #: Bars are drawn at most so often.
 _REDRAW_SECONDS = 0.1

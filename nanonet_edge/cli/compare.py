@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")] = Path("artifacts/nanonet-c"),
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")] = common.DEFAULT_BUNDLE,
     min_dice: Annotated[float, typer.Option(help="Least mean Dice with the reference's masks.")] = 0.98,
     max_p90_ms: Annotated[float | None, typer.Option(help="Largest p90 latency of a frame.")] = None,
     max_mib: Annotated[float | None, typer.Option(help="Largest size of the files.")] = None,

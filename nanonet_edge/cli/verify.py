@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from nanonet_edge.benchmarks.agreement_result import AgreementRow, VerifyResult
     from nanonet_edge.metrics import AgreementSummary
 
-DEFAULT_BUNDLE = Path("artifacts/nanonet-c")
 GENERATED_COUNT = 32
 
 #: Columns of words, not of figures.
@@ -27,7 +26,7 @@ _WORDS = ("computed in", "image", "verdict")
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="Folder that `export` wrote.")] = DEFAULT_BUNDLE,
+    bundle: Annotated[Path, typer.Argument(help="Folder that `export` wrote.")] = common.DEFAULT_BUNDLE,
     data: Annotated[
         Path | None,
         typer.Option(help="Folder of images, or of images/ and masks/. Without it, generated frames."),

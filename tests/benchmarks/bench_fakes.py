@@ -17,7 +17,7 @@ from nanonet_edge.results import (
     FrameSource,
     Latency,
     Measurement,
-    RuntimeRecord,
+    RuntimeInfo,
 )
 
 MS = 1_000_000
@@ -28,9 +28,9 @@ def figure(value: float | None, unit: str, reason: str = "not told") -> Figure:
     return Figure(obtained="measured", unit=unit, value=value, reason=reason if value is None else None)
 
 
-def runtime_record(spec: str, computed: str = "fp32") -> RuntimeRecord:
+def runtime_record(spec: str, computed: str = "fp32") -> RuntimeInfo:
     """An engine that computed in `computed`."""
-    return RuntimeRecord(
+    return RuntimeInfo(
         name=spec.partition(":")[0],
         version="1",
         delegate="none",

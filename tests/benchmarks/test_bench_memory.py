@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from nanonet_edge.benchmarks import memory
-from nanonet_edge.benchmarks.memory import MIB, Baseline, memory_above, memory_of
+from nanonet_edge.benchmarks.memory import Baseline, memory_above, memory_of
+from nanonet_edge.results import MIB
 from tests.tiny_bundle import make_tiny_bundle
 
 FRESH_PROCESS = """

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanonet_edge.benchmarks.constraints import MIB, Candidate, Constraints, violations
+from nanonet_edge.benchmarks.constraints import Candidate, Constraints, violations
 from nanonet_edge.benchmarks.decision import Decision, decide, dominates
 from nanonet_edge.errors import UsageError
+from nanonet_edge.results import MIB
 
 KIB = 1024
 
