@@ -15,7 +15,7 @@ import numpy.typing as npt
 from nanonet_edge.contract import Layout
 from nanonet_edge.export.quantization import Quantization, boundary, quantize_weights
 from nanonet_edge.extras import require
-from nanonet_edge.graph import Graph, Node
+from nanonet_edge.graph import Graph, Node, zero_padding
 
 if TYPE_CHECKING:
     import onnx
@@ -207,8 +207,8 @@ class OnnxWriter:
 
     def convolution(self, node: Node) -> None:
         """Append a Conv, grouped for a depthwise one."""
-        kernel, height = node.weights["kernel"], self._shapes[node.inputs[0]][0]
-        groups = 1
+        kernel, groups = node.weights["kernel"], 1
+        rows, columns = zero_padding(node, *self._shapes[node.inputs[0]][:2])
         if node.op == "depthwise_conv2d":
             groups = kernel.shape[2]
             kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
@@ -222,7 +222,7 @@ class OnnxWriter:
             inputs,
             kernel_shape=kernel.shape[:2],
             strides=(node.strides, node.strides),
-            pads=_pads(node, kernel.shape[0], height),
+            pads=(rows[0], columns[0], rows[1], columns[1]),
             group=groups,
         )
 
@@ -277,14 +277,6 @@ class OnnxWriter:
         else:
             self.add("ArgMax", [source], f"{node.name}_labels", axis=1, keepdims=1)
         self.add("Cast", [f"{node.name}_labels"], node.name, to=self._type(np.uint8))
-
-
-def _pads(node: Node, kernel: int, size: int) -> tuple[int, int, int, int]:
-    if node.attributes.get("padding", "same") == "valid":
-        return (0, 0, 0, 0)
-    total = max((-(-size // node.strides) - 1) * node.strides + kernel - size, 0)
-    before = total // 2
-    return (before, before, total - before, total - before)
 
 
 def _plain(op: str, **attributes: Any) -> Callable[[OnnxWriter, Node], object]:

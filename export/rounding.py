@@ -20,7 +20,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from nanonet_edge.export.quantization import kernel_scales
-from nanonet_edge.graph import CONVOLUTIONS, Graph, Node
+from nanonet_edge.graph import CONVOLUTIONS, Graph, Node, zero_padding
 
 Array = npt.NDArray[np.float64]
 
@@ -83,10 +83,7 @@ class MomentCollector:
     def _sample(self, node: Node, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Windows under the kernel at random positions: (C, positions, kh, kw)."""
         kernel, stride = node.weights["kernel"].shape[:2], node.strides
-        pads = []
-        for length, width in zip(x.shape[2:], kernel, strict=True):
-            total = max((-(-length // stride) - 1) * stride + width - length, 0)
-            pads.append((total // 2, total - total // 2))
+        pads = zero_padding(node, *x.shape[2:])
         padded = np.pad(x[0], ((0, 0), *pads)) if any(map(any, pads)) else x[0]
         windows = sliding_window_view(padded, kernel, (1, 2))[:, ::stride, ::stride]
         height, width = windows.shape[1:3]

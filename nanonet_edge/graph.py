@@ -228,6 +228,21 @@ _RULES: dict[str, Callable[[Node, list[Shape]], Shape]] = {
 }
 
 
+def zero_padding(node: Node, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Zeros that a convolution puts before and after the rows, and before and after the columns.
+
+    Under `same` padding an odd one goes after, as TensorFlow has it.
+    """
+    if node.attributes.get("padding", "same") == "valid":
+        return (0, 0), (0, 0)
+    stride = node.strides
+    rows, columns = (
+        max((-(-length // stride) - 1) * stride + kernel - length, 0)
+        for length, kernel in zip((height, width), node.weights["kernel"].shape[:2], strict=True)
+    )
+    return (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
+
+
 def rebuild(nodes: Iterable[Node], output: str) -> Graph:
     """A graph from nodes in any order that has one: sorts them, drops what the output does not need.
 

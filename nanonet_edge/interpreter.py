@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from nanonet_edge.graph import Graph, Node
+from nanonet_edge.graph import Graph, Node, zero_padding
 
 Tensor = npt.NDArray[np.float32]
 
@@ -49,13 +49,8 @@ def _activate(x: Tensor, activation: str) -> Tensor:
 def _windows(node: Node, x: Tensor) -> Tensor:
     """Windows under the kernel: (n, H', W', C, kh, kw)."""
     kernel, stride = node.weights["kernel"].shape[:2], node.strides
-    if node.attributes.get("padding", "same") == "same":
-        pads = []
-        for length, width in zip(x.shape[1:3], kernel, strict=True):
-            total = max((-(-length // stride) - 1) * stride + width - length, 0)
-            pads.append((total // 2, total - total // 2))
-        x = np.pad(x, ((0, 0), *pads, (0, 0)))
-    return sliding_window_view(x, kernel, (1, 2))[:, ::stride, ::stride]
+    padded = np.pad(x, ((0, 0), *zero_padding(node, *x.shape[1:3]), (0, 0)))
+    return sliding_window_view(padded, kernel, (1, 2))[:, ::stride, ::stride]
 
 
 def _conv2d(node: Node, inputs: list[Tensor]) -> Tensor:
