@@ -41,6 +41,10 @@ def require(module: str) -> ModuleType:
     if root in ("tensorflow", "keras"):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if root in ("openvino", "nncf"):
+        # Both send usage data home when they convert. A module that cannot be imported is the
+        # state in which they do not; who imported it before us has chosen otherwise.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         if root in _TALKATIVE and root not in sys.modules:
             with quiet():

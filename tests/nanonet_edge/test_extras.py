@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -78,3 +79,18 @@ def test_a_distribution_that_is_absent_has_no_version(monkeypatch: pytest.Monkey
 def test_every_extra_that_is_named_exists() -> None:
     offered = importlib.metadata.metadata("nanonet-edge").get_all("Provides-Extra") or []
     assert {extra for extra, _ in OPTIONAL.values()} <= set(offered)
+
+
+def test_converting_sends_no_usage_data() -> None:
+    code = (
+        "import sys\n"
+        "from nanonet_edge.extras import require\n"
+        "require('openvino'); require('nncf')\n"
+        "import openvino.tools.ovc.telemetry_utils as ovc, nncf.telemetry.wrapper as wrapper\n"
+        "print(ovc.tm.__name__, sys.modules['openvino_telemetry'],"
+        " type(wrapper.telemetry).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ovc, module, nncf = done.stdout.split()
+    assert (ovc, module) == ("openvino.tools.ovc.telemetry_stub", "None")
+    assert nncf != "NNCFTelemetry"
