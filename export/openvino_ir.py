@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nanonet_edge.export.quantization import Quantization
+from nanonet_edge.export.quantization import UNIT_OUTPUTS, Quantization
 from nanonet_edge.extras import require
 from nanonet_edge.graph import Graph
 
-_UNIT_OUTPUTS = frozenset({"sigmoid", "softmax"})
 #: Read by these alone, a tensor stays inside a fused kernel and is never stored.
-_FUSED_READERS = frozenset({"add", "sigmoid", "softmax"})
+_FUSED_READERS = UNIT_OUTPUTS | {"add"}
 
 
 def openvino_plan(graph: Graph, plan: Mapping[str, Quantization]) -> dict[str, Quantization]:
@@ -30,7 +29,7 @@ def openvino_plan(graph: Graph, plan: Mapping[str, Quantization]) -> dict[str, Q
         for name, quantization in plan.items()
         if name == logit
         or not (
-            graph[name].op in _UNIT_OUTPUTS
+            graph[name].op in UNIT_OUTPUTS
             or (readers[name] and all(graph[reader].op in _FUSED_READERS for reader in readers[name]))
         )
     }

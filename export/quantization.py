@@ -21,7 +21,7 @@ Ranges = Mapping[str, tuple[float, float]]
 #: A tensor narrower than this gets this span: below it, engines refuse the scale (a squeeze-and-
 #: excitation unit that never fires would have scale 0) and nothing is lost by widening.
 MINIMUM_SPAN = 1e-3
-_WEIGHT_LIMIT = 127
+WEIGHT_LIMIT = 127
 #: Ranges may be clipped for the sake of 8-bit rounding; 16 bits have room for what lies outside.
 _INT16_HEADROOM = 4
 #: Weights that are smaller than this are zeros that training forgot; their scale would underflow.
@@ -30,7 +30,7 @@ _NEGLIGIBLE = 1e-30
 _BIAS_LIMIT = float(2**30)
 #: Operations whose output must be stored exactly as their input is.
 _TRANSPARENT = frozenset({"upsample_bilinear", "zero_pad", "edge_pad", "depth_to_space"})
-_UNIT_OUTPUTS = frozenset({"sigmoid", "softmax"})
+UNIT_OUTPUTS = frozenset({"sigmoid", "softmax"})
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def plan_activations(graph: Graph, ranges: Ranges, dtype: str = "int8") -> dict[
             plan[node.name] = plan[node.inputs[0]]
         elif node.op == "input":
             plan[node.name] = _unit(dtype, closed=True)
-        elif node.op in _UNIT_OUTPUTS:
+        elif node.op in UNIT_OUTPUTS:
             plan[node.name] = _unit(dtype, closed=False)
         else:
             low, high = ranges[resized.get(node.name, node.name)]
@@ -125,7 +125,7 @@ def kernel_scales(node: Node) -> npt.NDArray[np.float64]:
     peak = np.abs(flat).max(axis=0).astype(np.float64)
     # An all-zero channel may have any scale; take an ordinary one.
     ordinary = float(peak.max()) if peak.max() > _NEGLIGIBLE else 1.0
-    return np.where(peak > _NEGLIGIBLE, peak, ordinary) / _WEIGHT_LIMIT
+    return np.where(peak > _NEGLIGIBLE, peak, ordinary) / WEIGHT_LIMIT
 
 
 def _per_channel(node: Node) -> npt.NDArray[np.float32]:
@@ -141,9 +141,7 @@ def quantize_weights(node: Node, input_scale: float | None = None) -> QuantizedW
         scales = np.maximum(scales, np.abs(node.bias) / (input_scale * _BIAS_LIMIT))
     scales = scales.astype(np.float32).astype(np.float64)
     flat = np.rint(_per_channel(node) / scales)
-    kernel = (
-        np.clip(flat, -_WEIGHT_LIMIT, _WEIGHT_LIMIT).astype(np.int8).reshape(node.weights["kernel"].shape)
-    )
+    kernel = np.clip(flat, -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8).reshape(node.weights["kernel"].shape)
     bias = np.zeros(len(scales)) if input_scale is None else np.rint(node.bias / (input_scale * scales))
     return QuantizedWeights(kernel, scales.astype(np.float32), bias.astype(np.int64))
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from nanonet_edge.export.quantization import kernel_scales
+from nanonet_edge.export.quantization import WEIGHT_LIMIT, kernel_scales
 from nanonet_edge.graph import CONVOLUTIONS, Graph, Node, zero_padding
 
 Array = npt.NDArray[np.float64]
@@ -29,7 +29,6 @@ _SHARED_SHRINKAGES = (1.0, 0.95, 0.9, 0.85, 0.8)
 #: A depthwise channel has nine weights: trying more scales costs nothing.
 _DEPTHWISE_SHRINKAGES = tuple(np.linspace(1.0, 0.6, 41))
 _DAMPING = 0.01
-_LIMIT = 127
 
 
 @dataclass
@@ -150,7 +149,7 @@ def _best_rounding(
     order, upper = _elimination(covariance)
     for shrinkage in shrinkages:
         candidate = _as_stored(start * shrinkage)
-        plain = np.clip(np.rint(weights / candidate), -_LIMIT, _LIMIT)
+        plain = np.clip(np.rint(weights / candidate), -WEIGHT_LIMIT, WEIGHT_LIMIT)
         for rounding in (plain, _compensated(weights, order, upper, candidate)):
             difference = weights - rounding * candidate
             error = (difference * (covariance @ difference)).sum(axis=0)
@@ -179,7 +178,7 @@ def _compensated(weights: Array, order: npt.NDArray[np.intp], upper: Array, scal
     left = weights[order]
     rounded = np.empty_like(left)
     for i in range(len(left)):
-        rounded[i] = np.clip(np.rint(left[i] / scales), -_LIMIT, _LIMIT)
+        rounded[i] = np.clip(np.rint(left[i] / scales), -WEIGHT_LIMIT, WEIGHT_LIMIT)
         error = (left[i] - rounded[i] * scales) / upper[i, i]
         left[i + 1 :] -= np.outer(upper[i, i + 1 :], error)
     stored = np.empty_like(rounded)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nanonet_edge.export.quantization import Quantization, boundary, quantize_weights
+from nanonet_edge.export.quantization import Quantization, QuantizedWeights, boundary, quantize_weights
 from nanonet_edge.export.tflite_flatbuffer import FlatbufferWriter
 from nanonet_edge.graph import Graph, GraphError, Node
 from nanonet_edge.variants import Precision
@@ -179,7 +179,7 @@ class TfliteWriter:
         # Engines want a bias even where it is all zeros.
         bias = self._file.constant(f"{node.name}_bias", node.bias)
         if self._precision is Precision.DYNAMIC_WI8 and is_dynamic(node):
-            return [self._int8_kernel(node, None), bias], _HYBRID_CONV_VERSION
+            return [self._int8_kernel(node, quantize_weights(node)), bias], _HYBRID_CONV_VERSION
         return [self._file.constant(f"{node.name}_kernel", kernel), bias], None
 
     def _static_weights(self, node: Node) -> list[int]:
@@ -190,12 +190,11 @@ class TfliteWriter:
         data = quantized.bias.astype(dtype)
         scales = np.float32(scale) * quantized.scales
         return [
-            self._int8_kernel(node, scale),
+            self._int8_kernel(node, quantized),
             self._file.tensor(f"{node.name}_bias", data.shape, dtype, scales=scales, data=data),
         ]
 
-    def _int8_kernel(self, node: Node, input_scale: float | None) -> int:
-        quantized = quantize_weights(node, input_scale)
+    def _int8_kernel(self, node: Node, quantized: QuantizedWeights) -> int:
         kernel = _tflite_kernel(node, quantized.kernel)
         axis = 3 if node.op == "depthwise_conv2d" else 0
         return self._file.tensor(

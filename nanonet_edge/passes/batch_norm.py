@@ -47,7 +47,7 @@ class FoldBatchNorm(Pass):
     removes = frozenset({"batch_norm"})
 
     def _rewrite(self, graph: Graph, nodes: dict[str, Node]) -> int:
-        changes = 0
+        consumers, changes = graph.consumers(), 0
         for norm in graph:
             if norm.op != "batch_norm":
                 continue
@@ -55,7 +55,7 @@ class FoldBatchNorm(Pass):
             conv = nodes[norm.inputs[0]]
             if conv.op not in CONVOLUTIONS or conv.activation != "none":
                 continue
-            if graph.consumers()[norm.inputs[0]] != [norm.name]:
+            if consumers[norm.inputs[0]] != [norm.name]:
                 continue
             nodes[norm.name] = _folded(conv, norm)
             changes += 1
