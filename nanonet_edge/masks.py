@@ -99,9 +99,14 @@ def hausdorff95(reference: Labels, other: Labels) -> float | None:
     if any(empty):
         return 0.0 if all(empty) else None
     # The transform gives each pixel's distance to the nearest zero: to the outline.
-    distances = [cv2.distanceTransform(1 - line, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for line in outlines]
-    there, back = distances[1][outlines[0] != 0], distances[0][outlines[1] != 0]
+    maps = [cv2.distanceTransform(1 - line, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for line in outlines]
+    there, back = _exact(maps[1][outlines[0] != 0]), _exact(maps[0][outlines[1] != 0])
     return float(max(np.percentile(there, HAUSDORFF_PERCENTILE), np.percentile(back, HAUSDORFF_PERCENTILE)))
+
+
+def _exact(distances: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Distances between pixels without the transform's float32 rounding, which differs by code path."""
+    return np.sqrt(np.rint(np.square(distances, dtype=np.float64)))
 
 
 def component_changes(reference: Labels, other: Labels) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 
 TEST_DATA_VARIABLE = "NANONET_EDGE_TEST_DATA"
@@ -14,7 +15,13 @@ TEST_DATA_VARIABLE = "NANONET_EDGE_TEST_DATA"
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
+# What lands is judged by the same examples each time; `HYPOTHESIS_PROFILE=explore` looks for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", max_examples=1000, deadline=None)
+
+
 def pytest_configure() -> None:
+    hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
     folder = os.environ.get(TEST_DATA_VARIABLE)
     if folder and not Path(folder).is_dir():
         raise pytest.UsageError(f"{TEST_DATA_VARIABLE}: expected a folder, found nothing at {folder}")
