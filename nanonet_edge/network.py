@@ -96,6 +96,24 @@ def random_fill(seed: int) -> Fill:
     return fill
 
 
+def initial_fill(seed: int) -> Fill:
+    """Weights to start a training from, as Keras' layers start by default.
+
+    Kernels are Glorot-uniform (Glorot and Bengio, 2010), biases and shifts zero, scales and
+    variances one. Fans are counted as Keras counts them, for a depthwise kernel too.
+    """
+    generator = np.random.default_rng(seed)
+
+    def fill(layer: str, weight: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        if weight != "kernel":
+            return _identity_fill(layer, weight, shape)
+        field = int(np.prod(shape[:-2]))
+        limit = np.sqrt(6.0 / (field * (shape[-2] + shape[-1])))
+        return generator.uniform(-limit, limit, shape).astype(np.float32)
+
+    return fill
+
+
 class _Builder:
     def __init__(self, fill: Fill) -> None:
         self.nodes: list[Node] = []

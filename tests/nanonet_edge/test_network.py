@@ -8,7 +8,7 @@ import pytest
 from nanonet_edge.errors import UsageError
 from nanonet_edge.graph import Graph
 from nanonet_edge.interpreter import evaluate
-from nanonet_edge.network import build_network, make_divisible, random_fill
+from nanonet_edge.network import build_network, initial_fill, make_divisible, random_fill
 from nanonet_edge.variants import VARIANTS, Topology
 from tests.nanonet_edge.graphs import ALL, image, nanonet
 
@@ -80,3 +80,24 @@ def test_random_weights_depend_on_the_seed_alone() -> None:
     shape = (3, 3, 4, 5)
     assert np.array_equal(random_fill(1)("x", "kernel", shape), random_fill(1)("y", "kernel", shape))
     assert not np.array_equal(random_fill(1)("x", "kernel", shape), random_fill(2)("x", "kernel", shape))
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 64, 48), (1, 1, 96, 128), (3, 3, 512, 1), (512, 64)])
+def test_a_training_starts_from_kernels_spread_as_keras_spreads_them(shape: tuple[int, ...]) -> None:
+    keras = pytest.importorskip("keras")
+    ours = initial_fill(3)("x", "kernel", shape)
+    theirs = np.asarray(keras.initializers.GlorotUniform(seed=3)(shape))
+    assert ours.dtype == np.float32
+    assert ours.std() == pytest.approx(theirs.std(), rel=0.05)
+    assert np.abs(ours).max() == pytest.approx(np.abs(theirs).max(), rel=0.02)
+    assert np.array_equal(ours, initial_fill(3)("y", "kernel", shape))
+
+
+def test_a_training_starts_from_batch_norms_that_change_nothing() -> None:
+    graph = build_network(VARIANTS["c"], size=32, fill=initial_fill(0))
+    for node in graph:
+        if node.op == "batch_norm":
+            assert all(np.all(node.weights[name] == 1) for name in ("gamma", "variance"))
+            assert not any(node.weights[name].any() for name in ("beta", "mean"))
+        elif "bias" in node.weights:
+            assert not node.weights["bias"].any()
