@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -105,14 +105,26 @@ class VerificationData:
             everything = pairing.samples
             if pairing.orphan_masks:
                 notes = (f"{masks}: {len(pairing.orphan_masks)} masks have no image and are left out",)
-        chosen = draw(everything, len(everything) if limit is None else limit, seed)
+        return cls.from_samples(everything, Path(folder), limit, seed, notes)
+
+    @classmethod
+    def from_samples(
+        cls,
+        samples: Sequence[Sample],
+        folder: Path,
+        limit: int | None = None,
+        seed: int = 0,
+        notes: tuple[str, ...] = (),
+    ) -> VerificationData:
+        """Samples that were found in `folder`, all with masks or all without."""
+        chosen = draw(samples, len(samples) if limit is None else limit, seed)
         record = DataRecord(
             source="images",
-            folder=Path(folder).absolute().name,
+            folder=folder.absolute().name,
             count=len(chosen),
-            available=len(everything),
+            available=len(samples),
             seed=seed,
-            masks=masks is not None,
+            masks=all(sample.mask is not None for sample in samples),
             digest=images_digest(sample.image for sample in chosen),
         )
         return cls(record, {sample.name: _file_reader(sample) for sample in chosen}, notes)

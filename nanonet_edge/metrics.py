@@ -16,6 +16,8 @@ from nanonet_edge import masks
 from nanonet_edge.manifest import Record
 from nanonet_edge.masks import Labels
 
+Columns = npt.NDArray[np.float64]
+
 #: A polyp is small below this share of the frame: a fifth of Kvasir-SEG's images.
 SMALL_POLYP_AREA = 0.05
 BOOTSTRAP_RESAMPLES = 2000
@@ -64,7 +66,7 @@ class ImageAccuracy(Record):
 
 
 class Estimate(Record):
-    """A mean over images with its bootstrap 95 % interval."""
+    """A mean over images, or a figure of all of them together, with its bootstrap 95 % interval."""
 
     mean: float
     low: float
@@ -112,6 +114,22 @@ class ModelAccuracy(Record):
 
     dsc: Estimate
     miou: Estimate
+    precision: Estimate
+    recall: Estimate
+    specificity: Estimate
+    f2: Estimate
+    accuracy: Estimate
+
+
+class PooledAccuracy(Record):
+    """Accuracy of the pixels of all images counted together (the micro average).
+
+    A large image, or a large polyp, weighs more than a small one. Images are resampled for the
+    intervals, as for the means over images.
+    """
+
+    dsc: Estimate
+    iou: Estimate
     precision: Estimate
     recall: Estimate
     specificity: Estimate
@@ -175,7 +193,11 @@ def image_accuracy(truth: Labels, mask: Labels) -> ImageAccuracy:
     Raises:
         ValueError: shapes differ.
     """
-    counts = masks.confusion(truth, mask)
+    return accuracy_of(masks.confusion(truth, mask))
+
+
+def accuracy_of(counts: masks.Confusion) -> ImageAccuracy:
+    """The ratios of pixel counts, of one image or of several together."""
     tp, fp, fn, tn = counts.tp, counts.fp, counts.fn, counts.tn
     both_empty = 1.0 if tp + fp + fn == 0 else 0.0
     return ImageAccuracy(
@@ -264,14 +286,47 @@ def summarise_accuracy(
     )
 
 
+def mean_accuracy(images: Sequence[ImageAccuracy], seed: int = 0) -> ModelAccuracy:
+    """Accuracy of one model, averaged over at least one image.
+
+    Raises:
+        ValueError: there is no image.
+    """
+    if not images:
+        raise ValueError("expected at least one image")
+    return _model_accuracy(_matrix(images), seed)
+
+
+def pooled_accuracy(images: Sequence[masks.Confusion], seed: int = 0) -> PooledAccuracy:
+    """Accuracy of one model over the pixels of at least one image, counted together.
+
+    Raises:
+        ValueError: there is no image.
+    """
+    if not images:
+        raise ValueError("expected at least one image")
+    counts = np.array([(image.tp, image.fp, image.fn, image.tn) for image in images], np.float64)
+    resampled = np.rint(_resampled_means(counts, seed, BOOTSTRAP_RESAMPLES) * len(images))
+    pools = [masks.Confusion(*map(int, row)) for row in (counts.sum(axis=0), *resampled)]
+    values = _matrix([accuracy_of(pool) for pool in pools])
+    return PooledAccuracy(
+        **dict(zip(PooledAccuracy.model_fields, _estimates(values[0], values[1:]), strict=True))
+    )
+
+
 def bootstrap_mean(
-    values: npt.NDArray[np.float64], seed: int = 0, resamples: int = BOOTSTRAP_RESAMPLES
+    values: Columns, seed: int = 0, resamples: int = BOOTSTRAP_RESAMPLES
 ) -> tuple[Estimate, ...]:
     """Means of the columns of (n, k) values with percentile-bootstrap 95 % intervals.
 
     Images (rows) are resampled; a seed gives the same resamples for every set of n images, so
     intervals of two artifacts can be compared.
     """
+    return _estimates(values.mean(axis=0), _resampled_means(values, seed, resamples))
+
+
+def _resampled_means(values: Columns, seed: int, resamples: int) -> Columns:
+    """(n, k) values -> (resamples, k) means of n rows drawn with replacement."""
     count, columns = values.shape
     rng = np.random.Generator(np.random.PCG64(seed))
     means = np.empty((resamples, columns))
@@ -279,11 +334,15 @@ def bootstrap_mean(
     for start in range(0, resamples, step):
         rows = rng.integers(0, count, (min(step, resamples - start), count))
         means[start : start + step] = values[rows].mean(axis=1)
+    return means
+
+
+def _estimates(found: Columns, resampled: Columns) -> tuple[Estimate, ...]:
+    """(k,) figures with the percentile intervals of their (resamples, k) resampled ones."""
     tail = (100.0 - _CONFIDENCE) / 2.0
-    low, high = np.percentile(means, (tail, 100.0 - tail), axis=0)
+    low, high = np.percentile(resampled, (tail, 100.0 - tail), axis=0)
     return tuple(
-        Estimate(mean=float(m), low=float(a), high=float(b))
-        for m, a, b in zip(values.mean(axis=0), low, high, strict=True)
+        Estimate(mean=float(m), low=float(a), high=float(b)) for m, a, b in zip(found, low, high, strict=True)
     )
 
 
