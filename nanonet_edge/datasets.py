@@ -143,11 +143,16 @@ def image_samples(images: Iterable[Path], root: Path | str) -> tuple[Sample, ...
     return tuple(Sample(path.relative_to(root).as_posix(), path) for path in images)
 
 
-def pair_masks(image_folder: Path | str, mask_folder: Path | str) -> Pairing:
+def pair_masks(image_folder: Path | str, mask_folder: Path | str, *, require_all: bool = True) -> Pairing:
     """Pair every image with the mask of the same stem.
 
     The path below the folder counts first (``a/1.jpg`` with ``a/1.png``); an image without
     such a mask takes the one that has its stem alone, if only one has.
+
+    Args:
+        image_folder: folder of images.
+        mask_folder: folder of masks.
+        require_all: refuse images without a mask; otherwise their samples have none.
 
     Raises:
         DatasetError: a folder cannot be listed, a stem is ambiguous, or images have no mask
@@ -168,12 +173,12 @@ def pair_masks(image_folder: Path | str, mask_folder: Path | str) -> Pairing:
         for path in images
     )
     without = [sample.name for sample in samples if sample.mask is None]
-    if without:
+    if without and require_all:
         raise DatasetError(
             f"{mask_folder}: expected a mask for each of {len(samples)} images, "
             f"found none for {len(without)}: {_some(without)}"
         )
-    used = Counter(sample.mask for sample in samples)
+    used = Counter(sample.mask for sample in samples if sample.mask is not None)
     shared = [str(mask) for mask, count in used.items() if count > 1]
     if shared:
         raise DatasetError(f"{mask_folder}: expected one image per mask, found several for {_some(shared)}")
