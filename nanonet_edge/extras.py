@@ -24,6 +24,8 @@ OPTIONAL: dict[str, tuple[str, tuple[str, ...]]] = {
     "tflite_runtime": ("tflite-runtime", ("tflite-runtime",)),
     "onnxruntime": ("onnx", ("onnxruntime", "onnxruntime-gpu")),
     "openvino": ("openvino", ("openvino",)),
+    "albumentations": ("train", ("albumentations",)),
+    "matplotlib": ("train", ("matplotlib",)),
 }
 
 #: They talk on stderr while they are imported, whatever their log levels are set to.

@@ -15,6 +15,7 @@ from nanonet_edge.cli.bench import bench
 from nanonet_edge.cli.compare import compare
 from nanonet_edge.cli.export import export
 from nanonet_edge.cli.runtimes import runtimes
+from nanonet_edge.cli.train import train
 from nanonet_edge.cli.verify import verify
 from nanonet_edge.errors import EXIT_INPUT, NanonetEdgeError
 
@@ -83,7 +84,7 @@ def _root(
     """Export a trained NanoNet for edge devices, check its masks, measure its speed, choose."""
 
 
-for _command in (export, verify, bench, compare, runtimes):
+for _command in (train, export, verify, bench, compare, runtimes):
     app.command(_command.__name__)(_command)
 
 

@@ -41,7 +41,6 @@ class CommuteUpsample(Pass):
     """
 
     name = "commute-upsample"
-    without = frozenset({"batch_norm"})
     removes = frozenset({"concat"})
 
     def _rewrite(self, graph: Graph, nodes: dict[str, Node]) -> int:

@@ -1,0 +1,82 @@
+"""Random changes of a training image and its mask, the same ones to both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nanonet_edge.extras import require
+from nanonet_edge.training.recipe import Augmentation
+
+Images = npt.NDArray[np.uint8]
+
+
+class Augmenter:
+    """Draws images at a size, changed at random but repeatably.
+
+    Args:
+        kind: "paper": the paper's list (random crop, rotation, flips, grid distortion, usual
+            colour changes); "strong": any rotation, wider scale and colour, blur, noise, at
+            one interpolation; "none".
+        size: height and width of what comes out, in pixels.
+
+    Raises:
+        MissingExtraError: albumentations is not installed.
+    """
+
+    def __init__(self, kind: Augmentation, size: int) -> None:
+        albumentations = require("albumentations")
+        steps = {"paper": _paper, "strong": _strong, "none": _none}[kind](albumentations, size)
+        self._pipeline: Any = albumentations.Compose(steps)
+
+    def __call__(self, frames: Images, masks: Images, seed: int) -> tuple[Images, Images]:
+        """Change a batch.
+
+        Args:
+            frames: (n, H, W, 3) uint8, BGR.
+            masks: (n, H, W) uint8, 0 and 1.
+            seed: decides all that is random, whatever was drawn before.
+
+        Returns:
+            (n, size, size, 3) and (n, size, size) uint8.
+        """
+        self._pipeline.set_random_seed(seed)
+        pairs = [
+            self._pipeline(image=frame, mask=mask) for frame, mask in zip(frames, masks, strict=True)
+        ]
+        return np.stack([pair["image"] for pair in pairs]), np.stack([pair["mask"] for pair in pairs])
+
+
+def _none(library: Any, size: int) -> list[Any]:
+    return [library.Resize(size, size)]
+
+
+def _paper(library: Any, size: int) -> list[Any]:
+    return [
+        library.RandomResizedCrop((size, size), scale=(0.6, 1.0), ratio=(0.9, 1.11), p=1.0),
+        library.Rotate(limit=90, p=0.5),
+        library.HorizontalFlip(p=0.5),
+        library.VerticalFlip(p=0.5),
+        library.GridDistortion(p=0.3),
+        library.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02, p=0.5),
+    ]
+
+
+def _strong(library: Any, size: int) -> list[Any]:
+    return [
+        library.HorizontalFlip(p=0.5),
+        library.VerticalFlip(p=0.5),
+        # Endoscopes have no upright; nothing but the scale tells a near polyp from a far one.
+        library.Affine(
+            scale=(0.7, 1.5), rotate=(-180, 180), shear=(-8, 8), translate_percent=(-0.12, 0.12), p=0.95
+        ),
+        library.GridDistortion(p=0.15),
+        library.Resize(size, size),
+        library.RandomBrightnessContrast(0.25, 0.25, p=0.7),
+        library.HueSaturationValue(8, 30, 10, p=0.7),
+        library.RandomGamma((75, 130), p=0.3),
+        library.OneOf([library.GaussianBlur((3, 5)), library.MotionBlur((3, 5)), library.GaussNoise((0.02, 0.06))], p=0.2),
+        library.CoarseDropout((1, 4), (0.05, 0.15), (0.05, 0.15), p=0.15),
+    ]

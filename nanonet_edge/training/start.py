@@ -1,0 +1,92 @@
+"""Where a run starts: a random network, and an ImageNet encoder placed into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from nanonet_edge.errors import CheckpointError, InputError
+from nanonet_edge.extras import require
+from nanonet_edge.graph import Graph, Node
+from nanonet_edge.hdf5 import Layer
+from nanonet_edge.hdf5_process import read_layers_isolated
+from nanonet_edge.variants import Variant
+
+#: Where Keras's own `MobileNetV2(weights="imagenet")` looks.
+_KERAS_WEIGHTS = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
+
+#: The encoder is what MobileNetV2 calls so; the bridge is the first layer of NanoNet's own.
+_FIRST_OWN_LAYER = "bridge"
+_FIRST_LAYER = "Conv1"
+
+
+def place_encoder(graph: Graph, path: Path | str, *, adapt_input: bool) -> Graph:
+    """Copy ImageNet weights of MobileNetV2 into a NanoNet's encoder.
+
+    The layers are matched by kind, order and shape, not by name, which differ between Keras's
+    own files.
+
+    Args:
+        graph: an unrewritten NanoNet.
+        path: `mobilenet_v2_weights_..._no_top.h5` as Keras distributes it, of the same alpha.
+        adapt_input: ImageNet weights expect RGB in [-1, 1]. True rewrites the first
+            convolution and its batch norm for BGR in [0, 1], which is the same function but for
+            the outermost pixels; False leaves them, as the released code does.
+
+    Raises:
+        CheckpointError: damaged, or not a MobileNetV2 of this width.
+    """
+    path = Path(path)
+    queues: dict[str, list[Layer]] = {}
+    for layer in read_layers_isolated(path):
+        queues.setdefault(layer.op, []).append(layer)
+    nodes, inside = [], True
+    for node in graph:
+        inside = inside and not node.name.startswith(_FIRST_OWN_LAYER)
+        nodes.append(node.but(weights=_take(queues, node, path)) if inside and node.weights else node)
+    placed = Graph(tuple(nodes), graph.output)
+    return _adapt(placed) if adapt_input else placed
+
+
+def _take(queues: dict[str, list[Layer]], node: Node, path: Path) -> dict[str, np.ndarray]:
+    found = queues[node.op].pop(0) if queues.get(node.op) else None
+    expected = {name: array.shape for name, array in node.weights.items()}
+    shapes = {name: array.shape for name, array in found.weights.items()} if found else None
+    if found is None or shapes != expected:
+        raise CheckpointError(
+            f"{path}: expected a MobileNetV2 whose layer for '{node.name}' has {expected}, found {shapes}"
+        )
+    return dict(found.weights)
+
+
+def _adapt(graph: Graph) -> Graph:
+    """conv(2 bgr->rgb(x) - 1) = conv'(x) - sum(kernel): the sum goes into the batch norm's mean."""
+    nodes = []
+    for node in graph:
+        if node.name == _FIRST_LAYER:
+            kernel = node.weights["kernel"]
+            node = node.but(weights={**node.weights, "kernel": np.ascontiguousarray(2 * kernel[:, :, ::-1])})
+            shift = kernel.sum(axis=(0, 1, 2))
+        elif node.name == f"{_FIRST_LAYER}_bn":
+            node = node.but(weights={**node.weights, "mean": node.weights["mean"] + shift})
+        nodes.append(node)
+    return Graph(tuple(nodes), graph.output)
+
+
+def imagenet_encoder(variant: Variant) -> Path:
+    """ImageNet weights for a variant's encoder, through Keras's own download and its cache.
+
+    Raises:
+        InputError: they are not cached and cannot be downloaded; says to give a file.
+    """
+    keras = require("keras")
+    name = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{variant.alpha:.2g}_224_no_top.h5"
+    try:
+        return Path(keras.utils.get_file(name, _KERAS_WEIGHTS + name, cache_subdir="models"))
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{_KERAS_WEIGHTS}{name}: cannot be downloaded ({reason}): "
+            "give --encoder-weights FILE, or --random-encoder"
+        ) from None
