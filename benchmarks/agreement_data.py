@@ -27,8 +27,9 @@ from nanonet_edge.manifest import Record, Sha256
 class DataRecord(Record):
     """Where the images came from; `digest` identifies them and their order.
 
-    `folder` is the folder's own name, without the path to it. `available` is how many images it
-    holds, `count` how many were drawn with `seed`.
+    `folder` is the folder's own name, without the path to it; where a split of it was taken, the
+    split's as well. `available` is how many images there are, `count` how many were drawn with
+    `seed`.
     """
 
     source: Literal["images", "generated"]
@@ -105,22 +106,22 @@ class VerificationData:
             everything = pairing.samples
             if pairing.orphan_masks:
                 notes = (f"{masks}: {len(pairing.orphan_masks)} masks have no image and are left out",)
-        return cls.from_samples(everything, Path(folder), limit, seed, notes)
+        return cls.from_samples(everything, Path(folder).absolute().name, limit, seed, notes)
 
     @classmethod
     def from_samples(
         cls,
         samples: Sequence[Sample],
-        folder: Path,
+        folder: str,
         limit: int | None = None,
         seed: int = 0,
         notes: tuple[str, ...] = (),
     ) -> VerificationData:
-        """Samples that were found in `folder`, all with masks or all without."""
+        """Samples, all with masks or all without; results call where they came from `folder`."""
         chosen = draw(samples, len(samples) if limit is None else limit, seed)
         record = DataRecord(
             source="images",
-            folder=folder.absolute().name,
+            folder=folder,
             count=len(chosen),
             available=len(samples),
             seed=seed,

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from nanonet_edge import __version__
 from nanonet_edge.cli.bench import bench
 from nanonet_edge.cli.compare import compare
+from nanonet_edge.cli.evaluate import evaluate
 from nanonet_edge.cli.export import export
 from nanonet_edge.cli.runtimes import runtimes
 from nanonet_edge.cli.train import train
@@ -84,7 +85,7 @@ def _root(
     """Export a trained NanoNet for edge devices, check its masks, measure its speed, choose."""
 
 
-for _command in (train, export, verify, bench, compare, runtimes):
+for _command in (train, evaluate, export, verify, bench, compare, runtimes):
     app.command(_command.__name__)(_command)
 
 

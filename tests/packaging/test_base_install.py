@@ -22,6 +22,7 @@ COMMANDS = [str(command.name) for command in app.registered_commands]
 #: Commands that need an extra, with a use that is right but for that.
 NEED_EXTRA = {
     "export": ["--variant", "c", "--int8", "--weights", "net.weights.h5", "--output", "out"],
+    "evaluate": ["--variant", "c", "--data", "frames"],
     "verify": ["bundle", "--data", "frames"],
     "bench": ["bundle"],
 }
