@@ -28,7 +28,9 @@ class Preset(str, Enum):
 def train(
     data: Annotated[
         Path,
-        typer.Option(help="Folder with train/ and validation/, or with images/ and masks/ (a tenth is held out)."),
+        typer.Option(
+            help="Folder with train/ and validation/, or with images/ and masks/ (a tenth is held out)."
+        ),
     ],
     variant: Annotated[str, typer.Option(help="a, b or c.")] = "c",
     topology: Annotated[Topology, typer.Option(help="Which shortcut.")] = Topology.RELEASED,
@@ -39,7 +41,9 @@ def train(
         str | None, typer.Option(help="K/N: of N parts of the training images, validate on part K.")
     ] = None,
     preset: Annotated[Preset, typer.Option(help="The paper's recipe, or a faster one.")] = Preset.PAPER,
-    epochs: Annotated[int | None, typer.Option(min=1, help="At most. Default: 200 (paper), 60 (fast).")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="At most. Default: 200 (paper), 60 (fast).")
+    ] = None,
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = DEFAULT_SIZE,
     batch: Annotated[int | None, typer.Option(min=2, help="Images per step. Default: 16.")] = None,
     encoder_weights: Annotated[
@@ -55,10 +59,14 @@ def train(
     distillation: Annotated[
         float, typer.Option(min=0.0, help="Weight of the teacher's cross-entropy.")
     ] = 0.5,
-    output: Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/nanonet-VARIANT.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run. Default: runs/nanonet-VARIANT.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights, the order and the augmentation.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
@@ -73,7 +81,8 @@ def train(
 
     ensure("keras", "albumentations", "matplotlib")
     from nanonet_edge.training.data import load
-    from nanonet_edge.training.run import Start, train as run_training
+    from nanonet_edge.training.run import Job, Start
+    from nanonet_edge.training.run import train as run_training
     from nanonet_edge.training.split import split_samples
     from nanonet_edge.training.start import imagenet_encoder
 
@@ -92,14 +101,10 @@ def train(
             progress("train", epoch * steps + step, recipe.epochs * steps)
 
         result = run_training(
-            chosen,
-            recipe,
+            Job(chosen, recipe, topology, Start(encoder_weights, weights, teacher), seed),
             training,
             held_out,
             output if output is not None else Path("runs") / f"nanonet-{chosen.name}",
-            topology=topology,
-            start=Start(encoder_weights, weights, teacher),
-            seed=seed,
             resume=resume,
             overwrite=overwrite,
             on_epoch=_say_epoch,
@@ -144,5 +149,7 @@ def _print(result: TrainingResult, as_json: bool) -> None:
 
     table = Table("weights", "after epoch", "validation loss", "DSC")
     for name, outcome in rows.items():
-        table.add_row(str(result.folder / name), str(outcome.epoch + 1), f"{outcome.loss:.4f}", f"{outcome.dsc:.4f}")
+        table.add_row(
+            str(result.folder / name), str(outcome.epoch + 1), f"{outcome.loss:.4f}", f"{outcome.dsc:.4f}"
+        )
     common.print_table(table)

@@ -43,9 +43,7 @@ class Augmenter:
             (n, size, size, 3) and (n, size, size) uint8.
         """
         self._pipeline.set_random_seed(seed)
-        pairs = [
-            self._pipeline(image=frame, mask=mask) for frame, mask in zip(frames, masks, strict=True)
-        ]
+        pairs = [self._pipeline(image=frame, mask=mask) for frame, mask in zip(frames, masks, strict=True)]
         return np.stack([pair["image"] for pair in pairs]), np.stack([pair["mask"] for pair in pairs])
 
 
@@ -77,6 +75,9 @@ def _strong(library: Any, size: int) -> list[Any]:
         library.RandomBrightnessContrast(0.25, 0.25, p=0.7),
         library.HueSaturationValue(8, 30, 10, p=0.7),
         library.RandomGamma((75, 130), p=0.3),
-        library.OneOf([library.GaussianBlur((3, 5)), library.MotionBlur((3, 5)), library.GaussNoise((0.02, 0.06))], p=0.2),
+        library.OneOf(
+            [library.GaussianBlur((3, 5)), library.MotionBlur((3, 5)), library.GaussNoise((0.02, 0.06))],
+            p=0.2,
+        ),
         library.CoarseDropout((1, 4), (0.05, 0.15), (0.05, 0.15), p=0.15),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from nanonet_edge import atomic
@@ -34,7 +35,7 @@ def draw_curves(history: Sequence[EpochRecord], path: Path) -> None:
     rates.set_xlabel("epoch")
     for axes in (losses, scores, rates):
         axes.grid(alpha=0.3)
-        for before, record in zip(history, history[1:], strict=False):
+        for before, record in pairwise(history):
             if before.size != record.size:
                 axes.axvline(record.epoch - 0.5, color="grey", linestyle=":")
     buffer = io.BytesIO()

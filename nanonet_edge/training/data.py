@@ -67,9 +67,7 @@ def load(samples: Sequence[Sample], size: int, *, skip_bad: bool = False) -> Tra
     skipped: list[str] = []
     for sample in samples:
         try:
-            frame, mask = read_sample(sample)
-            if mask is None:
-                raise DatasetError(f"{sample.image}: expected a mask for it, found none")
+            frame, mask = _read_pair(sample)
         except DatasetError as error:
             if not skip_bad:
                 raise
@@ -86,6 +84,13 @@ def load(samples: Sequence[Sample], size: int, *, skip_bad: bool = False) -> Tra
         raise DatasetError(f"expected images with masks, found none that can be read{first}")
     files = [path for sample in read for path in (sample.image, sample.mask) if path is not None]
     return TrainingSet(tuple(names), np.stack(frames), np.stack(masks), images_digest(files), tuple(skipped))
+
+
+def _read_pair(sample: Sample) -> tuple[Images, Images]:
+    frame, mask = read_sample(sample)
+    if mask is None:
+        raise DatasetError(f"{sample.image}: expected a mask for it, found none")
+    return frame, mask
 
 
 def batches(

@@ -1,11 +1,11 @@
 """A training run: a folder with its settings, its state, its log and, at the end, weights.
 
-    run.json            settings, the data's digests, and the result once there is one
-    state.npz           where the run stands: removed when it is finished
-    history.csv         one line per epoch
-    curves.png          loss, DSC and learning rate
-    best.weights.h5     the weights with the lowest validation loss
-    last.weights.h5     the last epoch's
+run.json            settings, the data's digests, and the result once there is one
+state.npz           where the run stands: removed when it is finished
+history.csv         one line per epoch
+curves.png          loss, DSC and learning rate
+best.weights.h5     the weights with the lowest validation loss
+last.weights.h5     the last epoch's
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nanonet_edge import atomic
 from nanonet_edge.checkpoint import load_checkpoint, save_checkpoint
 from nanonet_edge.errors import InputError, UsageError
 from nanonet_edge.extras import ensure, version_of
+from nanonet_edge.graph import Graph
 from nanonet_edge.network import build_network, initial_fill
 from nanonet_edge.training.curves import draw_curves
 from nanonet_edge.training.data import TrainingSet
@@ -56,6 +57,24 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Job:
+    """What is trained, and how: with the data, all that decides the weights that come out.
+
+    Attributes:
+        variant, topology: which network.
+        recipe: what to do: see `nanonet_edge.training.PRESETS`.
+        start: where the weights come from.
+        seed: of the initial weights, the order and the augmentation.
+    """
+
+    variant: Variant
+    recipe: Recipe
+    topology: Topology = Topology.RELEASED
+    start: Start = Start()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a finished run reached on the validation images, for one set of weights.
 
@@ -80,15 +99,11 @@ class TrainingResult:
 
 
 def train(
-    variant: Variant,
-    recipe: Recipe,
+    job: Job,
     training: TrainingSet,
     validation: TrainingSet,
     output: Path | str,
     *,
-    topology: Topology = Topology.RELEASED,
-    start: Start = Start(),
-    seed: int = 0,
     resume: bool = False,
     overwrite: bool = False,
     on_epoch: Report = lambda record: None,
@@ -100,12 +115,9 @@ def train(
     epoch beside the best.
 
     Args:
-        variant, topology: which network.
-        recipe: what to do: `nanonet_edge.training.PRESETS`.
+        job: which network, from where, by which recipe.
         training, validation: images at the size of the recipe's last stage.
         output: folder of the run.
-        start: where the weights come from.
-        seed: of the initial weights, the order and the augmentation.
         resume: go on with an unfinished run in `output`; its settings and data must be the same.
         overwrite: replace what is in `output`.
         on_epoch, on_step: as in `Trainer`.
@@ -117,29 +129,24 @@ def train(
         MissingExtraError: Keras, albumentations or matplotlib is not installed.
     """
     ensure("keras", "albumentations", "matplotlib")
-    if (start.teacher is None) != (recipe.distillation == 0):
+    if (job.start.teacher is None) != (job.recipe.distillation == 0):
         raise UsageError("distillation takes both: a teacher, and a weight for it in the recipe")
     folder = Path(output)
-    settings = _settings(variant, topology, recipe, training, validation, start, seed)
+    settings = _settings(job, training, validation)
     _prepare(folder, settings, resume=resume, overwrite=overwrite)
-    graph = build_network(variant, topology, size=recipe.stages[-1].size, fill=initial_fill(seed))
-    if start.encoder is not None:
-        graph = place_encoder(graph, start.encoder, adapt_input=recipe.adapt_input)
-    if start.weights is not None:
-        graph = load_checkpoint(start.weights, variant=variant.name, topology=topology).graph
-    teacher = load_checkpoint(start.teacher).graph if start.teacher is not None else None
+    teacher = load_checkpoint(job.start.teacher).graph if job.start.teacher is not None else None
 
     def after_epoch(record: EpochRecord) -> None:
         _write_history(folder, trainer.state.history)
         on_epoch(record)
 
     trainer = Trainer(
-        graph,
-        recipe,
+        _first_graph(job),
+        job.recipe,
         training,
         validation,
         folder / STATE_NAME,
-        seed=seed,
+        seed=job.seed,
         teacher=teacher,
         on_epoch=after_epoch,
         on_step=on_step,
@@ -161,29 +168,36 @@ def train(
     return result
 
 
-def _settings(
-    variant: Variant,
-    topology: Topology,
-    recipe: Recipe,
-    training: TrainingSet,
-    validation: TrainingSet,
-    start: Start,
-    seed: int,
-) -> dict[str, Any]:
+def _first_graph(job: Job) -> Graph:
+    """The network with the weights to start from."""
+    if job.start.weights is not None:
+        found = load_checkpoint(job.start.weights, variant=job.variant.name, topology=job.topology)
+        return found.graph
+    size = job.recipe.stages[-1].size
+    graph = build_network(job.variant, job.topology, size=size, fill=initial_fill(job.seed))
+    if job.start.encoder is None:
+        return graph
+    return place_encoder(graph, job.start.encoder, adapt_input=job.recipe.adapt_input)
+
+
+def _settings(job: Job, training: TrainingSet, validation: TrainingSet) -> dict[str, Any]:
     from nanonet_edge.manifest import sha256_file
 
     def described(data: TrainingSet) -> dict[str, Any]:
         return {"images": len(data), "digest": data.digest, "skipped": list(data.skipped)}
 
-    given = {item.name: getattr(start, item.name) for item in fields(start)}
+    given = {item.name: getattr(job.start, item.name) for item in fields(job.start)}
     return {
-        "variant": variant.name,
-        "topology": str(topology),
-        "recipe": recipe.as_dict(),
-        "start": {name: sha256_file(path) if path else None for name, path in given.items()},
+        "variant": job.variant.name,
+        "topology": str(job.topology),
+        "recipe": job.recipe.as_dict(),
+        "start": {
+            name: {"file": path.name, "sha256": sha256_file(path)} if path else None
+            for name, path in given.items()
+        },
         "training": described(training),
         "validation": described(validation),
-        "seed": seed,
+        "seed": job.seed,
         "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),
         "keras": version_of("keras"),
     }
@@ -193,16 +207,20 @@ def _prepare(folder: Path, settings: dict[str, Any], *, resume: bool, overwrite:
     """Leave `folder` ready for a run with these settings, or say why it is not."""
     run = folder / RUN_NAME
     if run.exists() and not overwrite:
-        found = _read_run(run)
+        found = read_run(folder)
         if not resume:
-            raise UsageError(f"{folder}: holds a training run: --resume goes on with it, --overwrite replaces it")
+            raise UsageError(
+                f"{folder}: holds a training run: --resume goes on with it, --overwrite replaces it"
+            )
         if found.get("result"):
             raise UsageError(f"{folder}: this run is finished: nothing to resume")
         # Through JSON, as the file has been: tuples have become lists.
         wanted = json.loads(json.dumps(settings))
         differs = [key for key in wanted if wanted[key] != found.get("settings", {}).get(key)]
         if differs:
-            raise UsageError(f"{folder}: cannot be resumed: {', '.join(differs)} differ from when it was started")
+            raise UsageError(
+                f"{folder}: cannot be resumed: {', '.join(differs)} differ from when it was started"
+            )
         return
     if resume and not overwrite:
         raise UsageError(f"{folder}: expected a training run to resume, found no {RUN_NAME}")
@@ -211,10 +229,16 @@ def _prepare(folder: Path, settings: dict[str, Any], *, resume: bool, overwrite:
     atomic.write_text(run, json.dumps(_run_document(settings, None), indent=2) + "\n")
 
 
-def _read_run(path: Path) -> dict[str, Any]:
+def read_run(folder: Path) -> dict[str, Any]:
+    """The settings of a run and its result (None while it goes on): `settings`, `result`.
+
+    Raises:
+        InputError: the folder holds no run, or a damaged one.
+    """
+    path = folder / RUN_NAME
     try:
         found = json.loads(path.read_text())
-    except ValueError:
+    except (OSError, ValueError):
         found = None
     if not isinstance(found, dict) or found.get("schema_version") != SCHEMA_VERSION:
         raise InputError(f"{path}: expected the settings of a training run (version {SCHEMA_VERSION})")

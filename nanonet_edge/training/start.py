@@ -9,7 +9,7 @@ import numpy as np
 from nanonet_edge.errors import CheckpointError, InputError
 from nanonet_edge.extras import require
 from nanonet_edge.graph import Graph, Node
-from nanonet_edge.hdf5 import Layer
+from nanonet_edge.hdf5 import Arrays, Layer
 from nanonet_edge.hdf5_process import read_layers_isolated
 from nanonet_edge.variants import Variant
 
@@ -49,7 +49,7 @@ def place_encoder(graph: Graph, path: Path | str, *, adapt_input: bool) -> Graph
     return _adapt(placed) if adapt_input else placed
 
 
-def _take(queues: dict[str, list[Layer]], node: Node, path: Path) -> dict[str, np.ndarray]:
+def _take(queues: dict[str, list[Layer]], node: Node, path: Path) -> Arrays:
     found = queues[node.op].pop(0) if queues.get(node.op) else None
     expected = {name: array.shape for name, array in node.weights.items()}
     shapes = {name: array.shape for name, array in found.weights.items()} if found else None
@@ -62,15 +62,16 @@ def _take(queues: dict[str, list[Layer]], node: Node, path: Path) -> dict[str, n
 
 def _adapt(graph: Graph) -> Graph:
     """conv(2 bgr->rgb(x) - 1) = conv'(x) - sum(kernel): the sum goes into the batch norm's mean."""
-    nodes = []
-    for node in graph:
-        if node.name == _FIRST_LAYER:
-            kernel = node.weights["kernel"]
-            node = node.but(weights={**node.weights, "kernel": np.ascontiguousarray(2 * kernel[:, :, ::-1])})
-            shift = kernel.sum(axis=(0, 1, 2))
-        elif node.name == f"{_FIRST_LAYER}_bn":
-            node = node.but(weights={**node.weights, "mean": node.weights["mean"] + shift})
-        nodes.append(node)
+    kernel = graph[_FIRST_LAYER].weights["kernel"]
+    mean = graph[f"{_FIRST_LAYER}_bn"].weights["mean"]
+    changed = {
+        _FIRST_LAYER: {"kernel": np.ascontiguousarray(2 * kernel[:, :, ::-1])},
+        f"{_FIRST_LAYER}_bn": {"mean": mean + kernel.sum(axis=(0, 1, 2))},
+    }
+    nodes = [
+        node.but(weights={**node.weights, **changed[node.name]}) if node.name in changed else node
+        for node in graph
+    ]
     return Graph(tuple(nodes), graph.output)
 
 
@@ -84,7 +85,7 @@ def imagenet_encoder(variant: Variant) -> Path:
     name = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{variant.alpha:.2g}_224_no_top.h5"
     try:
         return Path(keras.utils.get_file(name, _KERAS_WEIGHTS + name, cache_subdir="models"))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - Keras raises a bare Exception for a failed download
         reason = " ".join(str(error).split())
         raise InputError(
             f"{_KERAS_WEIGHTS}{name}: cannot be downloaded ({reason}): "

@@ -84,8 +84,11 @@ class RunState:
                     if key != _META:
                         groups[key.partition("/")[0]].append(stored[key])
             history = [EpochRecord(**record) for record in meta.pop("history")]
-            return cls(**meta, **groups, history=history)
+            state = cls(**meta, history=history)
+            for group, arrays in groups.items():
+                setattr(state, group, arrays)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"{path}: expected the state of a training run, found a damaged file ({type(error).__name__})"
             ) from None
+        return state

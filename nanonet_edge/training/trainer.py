@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ class Trainer:
     def _enter(self, stage: Stage) -> None:
         """Make the model, the optimizer and the augmentation of a stage, and fill in the state."""
         keras = require("keras")
-        require("keras").utils.set_random_seed(self.seed)
+        keras.utils.set_random_seed(self.seed)
         if self._stage is not None:
             self._keep()
         self._network = self._build(stage)
@@ -207,9 +207,9 @@ class Trainer:
         if not self.state.average:
             self.state.average = now
             return
-        for kept, new in zip(self.state.average, now, strict=True):
-            kept *= decay
-            kept += (1 - decay) * new
+        self.state.average = [
+            decay * kept + (1 - decay) * new for kept, new in zip(self.state.average, now, strict=True)
+        ]
 
     def _validate_if_due(self, stage: Stage, within: int) -> Validation | None:
         last = self.state.epoch + 1 == self.recipe.epochs
@@ -257,6 +257,4 @@ def validate(model: Any, data: TrainingSet, loss: Callable[[Any, Any], Any], bat
 
 
 def _without_teacher(recipe: Recipe) -> Recipe:
-    from dataclasses import replace
-
     return replace(recipe, distillation=0.0)

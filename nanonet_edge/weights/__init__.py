@@ -1,4 +1,4 @@
-"""Weights that ship with the package, each with a model card and a recorded calibration."""
+"""Weights that ship with the package, each with its facts, a model card and a recorded calibration."""
 
 from __future__ import annotations
 
@@ -6,18 +6,54 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanonet_edge.errors import UsageError
-from nanonet_edge.variants import Topology, Variant
+from nanonet_edge.variants import Topology, Variant, get_variant
 
 _FOLDER = Path(__file__).parent
+_CHECKPOINT = ".weights.h5"
 
 
 @dataclass(frozen=True)
 class BundledWeights:
-    """Files of one trained network: checkpoint, model card, and calibration for int8."""
+    """Files of one trained network.
 
+    Attributes:
+        checkpoint: the weights.
+        facts: what is known of them, as JSON.
+        card: the same for people.
+        curves: of the training, a picture.
+        calibration: for int8, recorded on training images; holds no pixels.
+    """
+
+    variant: Variant
+    topology: Topology
     checkpoint: Path
+    facts: Path
     card: Path
+    curves: Path
     calibration: Path
+
+
+def files_of(variant: Variant, topology: Topology, folder: Path = _FOLDER) -> BundledWeights:
+    """Where the files of a network's weights lie in a folder, there or not."""
+    stem = f"nanonet-{variant.name}.{topology}"
+    return BundledWeights(
+        variant,
+        topology,
+        folder / f"{stem}{_CHECKPOINT}",
+        folder / f"{stem}.json",
+        folder / f"{stem}.md",
+        folder / f"{stem}.png",
+        folder / f"{stem}.calibration.npz",
+    )
+
+
+def all_bundled_weights() -> tuple[BundledWeights, ...]:
+    """Everything that ships, by name."""
+    found = []
+    for path in sorted(_FOLDER.glob(f"nanonet-*{_CHECKPOINT}")):
+        variant, topology = path.name.removesuffix(_CHECKPOINT).removeprefix("nanonet-").split(".")
+        found.append(files_of(get_variant(variant), Topology(topology)))
+    return tuple(found)
 
 
 def bundled_weights(variant: Variant, topology: Topology) -> BundledWeights:
@@ -26,12 +62,11 @@ def bundled_weights(variant: Variant, topology: Topology) -> BundledWeights:
     Raises:
         UsageError: none are shipped; says to give --weights.
     """
-    stem = f"nanonet-{variant.name}.{topology}"
-    found = BundledWeights(
-        _FOLDER / f"{stem}.weights.h5", _FOLDER / f"{stem}.md", _FOLDER / f"{stem}.calibration.npz"
-    )
+    found = files_of(variant, topology)
     if not found.checkpoint.is_file():
-        shipped = ", ".join(sorted(p.name.removesuffix(".weights.h5") for p in _FOLDER.glob("*.weights.h5")))
+        shipped = ", ".join(
+            files.checkpoint.name.removesuffix(_CHECKPOINT) for files in all_bundled_weights()
+        )
         wanted = f"NanoNet-{variant.name.upper()} ({topology})"
         raise UsageError(f"no weights ship for {wanted}: give --weights FILE (shipped: {shipped})")
     return found

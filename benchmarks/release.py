@@ -1,0 +1,138 @@
+"""Turn a finished training run into weights that ship: checkpoint, facts, card, curves.
+
+    python -m nanonet_edge.benchmarks.release RUN VALIDATION FOLDER [--ship best|last] [--folds RUN ...]
+
+RUN is a folder that `nanonet-edge train` wrote, VALIDATION the images and masks that it
+validated on. `python -m nanonet_edge.export.record` then adds the calibration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from nanonet_edge import atomic
+from nanonet_edge.benchmarks.accuracy import evaluate_model
+from nanonet_edge.benchmarks.accuracy_data import open_data
+from nanonet_edge.benchmarks.agreement_data import VerificationData
+from nanonet_edge.checkpoint import load_checkpoint
+from nanonet_edge.errors import InputError, NanonetEdgeError
+from nanonet_edge.training.run import BEST_NAME, CURVES_NAME, LAST_NAME, read_run
+from nanonet_edge.weights import files_of
+from nanonet_edge.weights.card import render_card
+from nanonet_edge.weights.facts import CrossValidation, Facts, Fold, Validated
+
+Which = Literal["best", "last"]
+_DATA = "kvasir-seg"
+
+
+def release(
+    run: Path, validation: Path, folder: Path, *, ship: Which = "best", folds: Sequence[Path] = ()
+) -> Facts:
+    """Write a run's weights, facts, card and curves into `folder`; returns the facts.
+
+    Raises:
+        InputError: a run is not finished, or not a run.
+        NanonetEdgeError: the validation images or a checkpoint cannot be used.
+    """
+    settings, result = _finished(run)
+    data = open_data(validation)
+    names: dict[Which, str] = {"best": BEST_NAME, "last": LAST_NAME}
+    validated = {which: _validated(run / name, data, result[which]["epoch"]) for which, name in names.items()}
+    checkpoint = load_checkpoint(run / names[ship])
+    files = files_of(checkpoint.variant, checkpoint.topology, folder)
+    atomic.write_bytes(files.checkpoint, checkpoint.path.read_bytes())
+    facts = Facts(
+        variant=checkpoint.variant.name,
+        topology=checkpoint.topology,
+        size=settings["recipe"]["stages"][-1]["size"],
+        parameters=checkpoint.graph.parameters,
+        sha256=checkpoint.sha256,
+        bytes=files.checkpoint.stat().st_size,
+        settings=settings,
+        command=command_of(settings),
+        epochs=result["epochs"],
+        shipped=ship,
+        best=validated["best"],
+        last=validated["last"],
+        images=len(data.samples),
+        cross_validation=_cross_validation(folds),
+    )
+    atomic.write_text(files.facts, facts.model_dump_json(indent=2) + "\n")
+    atomic.write_text(files.card, render_card(facts))
+    atomic.write_bytes(files.curves, (run / CURVES_NAME).read_bytes())
+    return facts
+
+
+def command_of(settings: dict[str, Any], fold: str | None = None) -> str:
+    """The command line that makes a run with these settings; files by name, without folders."""
+    recipe, start = settings["recipe"], settings["start"]
+    words = ["nanonet-edge", "train", "--data", _DATA, "--variant", settings["variant"]]
+    words += ["--preset", recipe["name"], "--epochs", str(sum(stage["epochs"] for stage in recipe["stages"]))]
+    for option, key in (("--encoder-weights", "encoder"), ("--weights", "weights"), ("--teacher", "teacher")):
+        if start[key]:
+            words += [option, start[key]["file"]]
+    if start["teacher"]:
+        words += ["--distillation", f"{recipe['distillation']:g}"]
+    if fold is not None:
+        words += ["--fold", fold]
+    return shlex.join([*words, "--seed", str(settings["seed"])])
+
+
+def _finished(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    found = read_run(run)
+    if found["result"] is None:
+        raise InputError(f"{run}: expected a finished training run, found one that goes on")
+    return found["settings"], found["result"]
+
+
+def _validated(checkpoint: Path, data: VerificationData, epoch: int) -> Validated:
+    row = evaluate_model(checkpoint, data)
+    if row.mean is None:
+        raise InputError(f"{checkpoint}: could not be evaluated: {row.failure}")
+    return Validated(epoch=epoch + 1, accuracy=row.mean)
+
+
+def _cross_validation(folds: Sequence[Path]) -> CrossValidation | None:
+    if not folds:
+        return None
+    runs = [_finished(fold) for fold in folds]
+    return CrossValidation(
+        command=command_of(runs[0][0], f"K/{len(runs)}"),
+        folds=tuple(
+            Fold(
+                part=index,
+                images=settings["validation"]["images"],
+                best_dsc=result["best"]["dsc"],
+                last_dsc=result["last"]["dsc"],
+            )
+            for index, (settings, result) in enumerate(runs, start=1)
+        ),
+    )
+
+
+def main() -> int:
+    """Run from the command line; 0, or an exit code of `nanonet_edge.errors` after one line on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m nanonet_edge.benchmarks.release", description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("validation", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--ship", choices=("best", "last"), default="best")
+    parser.add_argument("--folds", type=Path, nargs="+", default=())
+    given = parser.parse_args()
+    try:
+        facts = release(given.run, given.validation, given.folder, ship=given.ship, folds=given.folds)
+    except NanonetEdgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(facts.accuracy.model_dump(mode="json")))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
