@@ -1,4 +1,4 @@
-"""A trained NanoNet from a file: which one it is, and its weights in place.
+"""A trained network from a file: which one it is, and its weights in place.
 
 Layers are recognised by kind, order and shape, never by name: the released code's names carry
 suffixes that depend on what else was built in the process.
@@ -21,9 +21,9 @@ from nanonet_edge.hdf5 import Layer, layers_as_hdf5
 from nanonet_edge.hdf5_process import read_layers_isolated
 from nanonet_edge.manifest import sha256_file
 from nanonet_edge.network import build_network, random_fill
-from nanonet_edge.variants import VARIANTS, Topology, Variant, get_variant
+from nanonet_edge.variants import NETWORKS, Network, Topology, Variant, get_network, topology_of
 
-_KINDS = ("conv2d", "depthwise_conv2d", "batch_norm", "dense")
+_KINDS = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "batch_norm", "dense")
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Checkpoint:
     Attributes:
         path: the file.
         sha256: of the file.
-        variant, topology, classes: what was recognised.
+        variant, topology, classes: what was recognised; only a NanoNet has a topology.
         graph: the unrewritten network with the file's weights.
     """
 
     path: Path
     sha256: str
-    variant: Variant
-    topology: Topology
+    variant: Network
+    topology: Topology | None
     classes: int
     graph: Graph
 
@@ -57,28 +57,33 @@ def load_checkpoint(
         size: input size of the graph that is built, in pixels.
 
     Raises:
-        CheckpointError: damaged, no NanoNet, or not the variant or topology that was asked for.
-        UsageError: the variant is unknown or the size is not a multiple of 32.
+        CheckpointError: damaged, no network that is known, or not the variant or topology that was
+            asked for.
+        UsageError: the variant is unknown or has no topologies, or the size is not a multiple of 32.
     """
     path = Path(path)
-    wanted = get_variant(variant) if variant else None
+    wanted = get_network(variant) if variant else None
+    if wanted is not None:
+        topology_of(wanted, topology)
     layers = read_layers_isolated(path)
     found, place, classes = _recognise(path, layers)
     if wanted is not None and found is not wanted:
-        raise CheckpointError(
-            f"{path}: expected NanoNet-{wanted.name.upper()}, found NanoNet-{found.name.upper()} ({place})"
-        )
+        raise CheckpointError(f"{path}: expected {wanted.title}, found {_named(found, place)}")
     if topology is not None and place is not topology:
-        raise CheckpointError(f"{path}: expected topology '{topology}', found '{place}'")
+        seen = f"'{place}'" if place else found.title
+        raise CheckpointError(f"{path}: expected topology '{topology}', found {seen}")
     graph = _fill(build_network(found, place, size=size, classes=classes), layers)
     return Checkpoint(path, sha256_file(path), found, place, classes, graph)
 
 
-def untrained_checkpoint(variant: Variant, topology: Topology, size: int = 256, seed: int = 0) -> Checkpoint:
+def untrained_checkpoint(
+    variant: Network, topology: Topology | None = None, size: int = 256, seed: int = 0
+) -> Checkpoint:
     """A network with random weights: as fast as a trained one, and its masks mean nothing."""
-    graph = build_network(variant, topology, size=size, fill=random_fill(seed))
+    place = topology_of(variant, topology)
+    graph = build_network(variant, place, size=size, fill=random_fill(seed))
     digest = hashlib.sha256(layers_bytes(graph, "untrained")).hexdigest()
-    return Checkpoint(Path(f"untrained (random, seed {seed})"), digest, variant, topology, 1, graph)
+    return Checkpoint(Path(f"untrained (random, seed {seed})"), digest, variant, place, 1, graph)
 
 
 def save_checkpoint(graph: Graph, path: Path, origin: str = "") -> None:
@@ -96,24 +101,28 @@ def _by_kind(items: Sequence[Layer | Node]) -> dict[str, list[Layer | Node]]:
     return {kind: [item for item in items if item.op == kind] for kind in _KINDS}
 
 
-def _recognise(path: Path, layers: list[Layer]) -> tuple[Variant, Topology, int]:
-    """The variant and topology whose layers these are; says how the nearest differs if none."""
+def _recognise(path: Path, layers: list[Layer]) -> tuple[Network, Topology | None, int]:
+    """The network whose layers these are; says how the nearest differs if none."""
     kernels = [layer.weights["kernel"] for layer in layers if layer.op == "conv2d"]
     if not kernels:
         raise CheckpointError(f"{path}: expected a NanoNet, found a file without convolutions")
     classes = int(kernels[-1].shape[-1])
     found = _by_kind(layers)
     best: tuple[int, str] | None = None
-    for variant in VARIANTS.values():
-        for topology in Topology:
-            graph = build_network(variant, topology, classes=classes, fill=_no_values)
+    for network in NETWORKS.values():
+        for topology in Topology if isinstance(network, Variant) else (None,):
+            graph = build_network(network, topology, classes=classes, fill=_no_values)
             expected = _by_kind([node for node in graph if node.weights])
             matched, difference = _compare(expected, found)
             if difference is None:
-                return variant, topology, classes
+                return network, topology, classes
             if best is None or matched > best[0]:
-                best = matched, f"nearest is NanoNet-{variant.name.upper()} ({topology}), where {difference}"
-    raise CheckpointError(f"{path}: holds no NanoNet: {best[1] if best else 'nothing'}")
+                best = matched, f"nearest is {_named(network, topology)}, where {difference}"
+    raise CheckpointError(f"{path}: holds no known network: {best[1] if best else 'nothing'}")
+
+
+def _named(network: Network, topology: Topology | None) -> str:
+    return f"{network.title} ({topology})" if topology else network.title
 
 
 def _no_values(layer: str, weight: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

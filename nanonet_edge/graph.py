@@ -2,21 +2,27 @@
 
 Every tensor is the output of one node and bears its name. Shapes leave the batch out and put
 channels last, (H, W, C). Kernels are stored as Keras stores them: (kh, kw, in, out) for a
-convolution, (kh, kw, channels, multiplier) for a depthwise one, (in, out) for a dense layer.
+convolution, (kh, kw, out, in) for a transposed one, (kh, kw, channels, multiplier) for a
+depthwise one, (in, out) for a dense layer.
 
 | op                 | inputs | weights                          | attributes                          |
 |--------------------|--------|----------------------------------|-------------------------------------|
 | input              | 0      |                                  | size, channels                      |
-| conv2d             | 1      | kernel, bias (optional)          | strides, padding, activation        |
+| conv2d             | 1      | kernel, bias (optional)          | strides, padding, dilation,         |
+|                    |        |                                  | activation                          |
 | depthwise_conv2d   | 1      | kernel, bias (optional)          | strides, padding, activation        |
+| conv2d_transpose   | 1      | kernel, bias (optional)          | (2x2 kernel, stride 2)              |
 | dense              | 1      | kernel                           | activation                          |
 | batch_norm         | 1      | gamma, beta, mean, variance      | epsilon, momentum                   |
 | relu relu6         | 1      |                                  |                                     |
 | sigmoid softmax    | 1      |                                  |                                     |
-| add                | 2      |                                  | activation                          |
-| multiply           | 2      |                                  | (second one may be (1, 1, C))       |
-| concat             | 2      |                                  | (along channels)                    |
+| add                | 2      |                                  | activation (second may be (1, 1, C))|
+| multiply           | 2      |                                  | (second may be (1, 1, C), (H, W, 1))|
+| concat             | 2..    |                                  | (along channels)                    |
 | upsample_bilinear  | 1      |                                  | (x2, half-pixel centres)            |
+| upsample_nearest   | 1      |                                  | (x2, each pixel four times)         |
+| max_pool           | 1      |                                  | (2x2, stride 2)                     |
+| broadcast          | 2      |                                  | ((1, 1, C) to the second's H, W)    |
 | zero_pad           | 1      |                                  | (one row below, one column right)   |
 | edge_pad           | 1      |                                  | (one pixel on every side, repeated) |
 | depth_to_space     | 1      |                                  | (blocks of 2)                       |
@@ -38,16 +44,17 @@ import numpy.typing as npt
 Weights = Mapping[str, npt.NDArray[np.float32]]
 Shape = tuple[int, ...]
 
-_ARITY = {"input": 0, "add": 2, "multiply": 2, "concat": 2}
+_ARITY = {"input": 0, "add": 2, "multiply": 2, "broadcast": 2}
 _REQUIRED_WEIGHTS: dict[str, frozenset[str]] = {
     "conv2d": frozenset({"kernel"}),
     "depthwise_conv2d": frozenset({"kernel"}),
+    "conv2d_transpose": frozenset({"kernel"}),
     "dense": frozenset({"kernel"}),
     "batch_norm": frozenset({"gamma", "beta", "mean", "variance"}),
 }
 _UNWEIGHTED = (
-    "input relu relu6 sigmoid softmax add multiply concat upsample_bilinear zero_pad edge_pad "
-    "depth_to_space global_mean reshape mask"
+    "input relu relu6 sigmoid softmax add multiply concat upsample_bilinear upsample_nearest max_pool "
+    "broadcast zero_pad edge_pad depth_to_space global_mean reshape mask"
 ).split()
 OPS = frozenset(_UNWEIGHTED) | _REQUIRED_WEIGHTS.keys()
 
@@ -79,10 +86,23 @@ class Node:
         return int(self.attributes.get("strides", 1))
 
     @property
+    def dilation(self) -> int:
+        """The distance between neighbouring taps of the kernel, the same in both directions."""
+        return int(self.attributes.get("dilation", 1))
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Rows and columns that a convolution's kernel spans, dilation included."""
+        rows, columns = self.weights["kernel"].shape[:2]
+        return (rows - 1) * self.dilation + 1, (columns - 1) * self.dilation + 1
+
+    @property
     def bias(self) -> npt.NDArray[np.float32]:
         """The bias, zeros where none is stored: (channels out,) float32."""
         kernel = self.weights["kernel"]
-        channels = kernel.shape[2] * kernel.shape[3] if self.op == "depthwise_conv2d" else kernel.shape[-1]
+        channels = kernel.shape[2] if self.op == "conv2d_transpose" else kernel.shape[-1]
+        if self.op == "depthwise_conv2d":
+            channels = kernel.shape[2] * kernel.shape[3]
         return self.weights.get("bias", np.zeros(channels, np.float32))
 
     @property
@@ -117,7 +137,7 @@ class Graph:
         for node in self.nodes:
             if node.op not in OPS:
                 raise GraphError(f"node '{node.name}': unknown operation '{node.op}'")
-            if len(node.inputs) != _ARITY.get(node.op, 1):
+            if len(node.inputs) < 2 if node.op == "concat" else len(node.inputs) != _ARITY.get(node.op, 1):
                 raise GraphError(f"node '{node.name}': {node.op} cannot have {len(node.inputs)} inputs")
             if missing := _REQUIRED_WEIGHTS.get(node.op, frozenset()) - node.weights.keys():
                 raise GraphError(f"node '{node.name}': {node.op} lacks {sorted(missing)}")
@@ -206,20 +226,35 @@ def _infer_convolution(node: Node, shape: Shape) -> Shape:
     if kernel.shape[2] != shape[-1]:
         raise GraphError(f"node '{node.name}': expected {kernel.shape[2]} input channels, found {shape[-1]}")
     channels = kernel.shape[3] if node.op == "conv2d" else kernel.shape[2] * kernel.shape[3]
-    stride = node.strides
+    stride, (rows, columns) = node.strides, node.extent
     if node.attributes.get("padding", "same") == "same":
         return (-(-shape[0] // stride), -(-shape[1] // stride), channels)
-    return (
-        (shape[0] - kernel.shape[0]) // stride + 1,
-        (shape[1] - kernel.shape[1]) // stride + 1,
-        channels,
-    )
+    return ((shape[0] - rows) // stride + 1, (shape[1] - columns) // stride + 1, channels)
+
+
+def _infer_transposed(node: Node, inputs: list[Shape]) -> Shape:
+    kernel, (height, width, channels) = node.weights["kernel"], inputs[0]
+    if kernel.shape[:2] != (2, 2):
+        raise GraphError(f"node '{node.name}': expected a 2x2 kernel, found {kernel.shape[:2]}")
+    if kernel.shape[3] != channels:
+        raise GraphError(f"node '{node.name}': expected {kernel.shape[3]} input channels, found {channels}")
+    return (2 * height, 2 * width, kernel.shape[2])
+
+
+def _infer_concat(node: Node, inputs: list[Shape]) -> Shape:
+    if len({shape[:-1] for shape in inputs}) > 1:
+        raise GraphError(f"node '{node.name}': expected inputs of one size, found {inputs}")
+    return (*inputs[0][:-1], sum(shape[-1] for shape in inputs))
 
 
 _RULES: dict[str, Callable[[Node, list[Shape]], Shape]] = {
     "dense": lambda node, s: (*s[0][:-1], node.weights["kernel"].shape[1]),
-    "concat": lambda node, s: (*s[0][:-1], s[0][-1] + s[1][-1]),
+    "conv2d_transpose": _infer_transposed,
+    "concat": _infer_concat,
     "upsample_bilinear": lambda node, s: (2 * s[0][0], 2 * s[0][1], s[0][2]),
+    "upsample_nearest": lambda node, s: (2 * s[0][0], 2 * s[0][1], s[0][2]),
+    "max_pool": lambda node, s: (s[0][0] // 2, s[0][1] // 2, s[0][2]),
+    "broadcast": lambda node, s: (*s[1][:2], s[0][2]),
     "zero_pad": lambda node, s: (s[0][0] + 1, s[0][1] + 1, s[0][2]),
     "edge_pad": lambda node, s: (s[0][0] + 2, s[0][1] + 2, s[0][2]),
     "depth_to_space": lambda node, s: (2 * s[0][0], 2 * s[0][1], s[0][2] // 4),
@@ -239,7 +274,7 @@ def zero_padding(node: Node, height: int, width: int) -> tuple[tuple[int, int], 
     stride = node.strides
     rows, columns = (
         max((-(-length // stride) - 1) * stride + kernel - length, 0)
-        for length, kernel in zip((height, width), node.weights["kernel"].shape[:2], strict=True)
+        for length, kernel in zip((height, width), node.extent, strict=True)
     )
     return (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
 

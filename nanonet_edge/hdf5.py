@@ -27,7 +27,7 @@ from nanonet_edge.errors import CheckpointError
 if TYPE_CHECKING:
     import h5py
 
-#: NanoNet-A, the largest, is under 1.3 MB; a whole U-Net checkpoint with optimizer under 128 MB.
+#: NanoNet-A is under 1.3 MB; DoubleU-Net, the largest, 112 MiB without an optimizer's state.
 _MAX_BYTES = 256 << 20
 _BATCH_NORM = ("gamma", "beta", "mean", "variance")
 _KERAS_NAMES = {"depthwise_kernel": "kernel", "moving_mean": "mean", "moving_variance": "variance"}
@@ -213,11 +213,19 @@ def _layer(path: Path, label: str, arrays: Arrays) -> Layer:
         op = "dense" if kernel.ndim == 2 else "conv2d"
         if kernel.ndim == 4 and kernel.shape[3] == 1 and kernel.shape[:2] != (1, 1):
             op = "depthwise_conv2d"
+        elif kernel.ndim == 4 and _is_transposed(kernel.shape, arrays):
+            op = "conv2d_transpose"
         return Layer(label, op, dict(zip(names, arrays.values(), strict=True)))
     shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
     raise CheckpointError(
         f"{path}: layer '{label}': expected a convolution, batch norm or dense layer, found {shapes}"
     )
+
+
+def _is_transposed(shape: tuple[int, ...], arrays: Arrays) -> bool:
+    """Whether a bias is as long as the kernel's third dimension, which is then the output's."""
+    bias = list(arrays.values())[1:]
+    return bool(bias) and len(bias[0]) == shape[2] != shape[3]
 
 
 def _natural(name: str) -> tuple[tuple[str, int], ...]:

@@ -48,9 +48,10 @@ def _activate(x: Tensor, activation: str) -> Tensor:
 
 def _windows(node: Node, x: Tensor) -> Tensor:
     """Windows under the kernel: (n, H', W', C, kh, kw)."""
-    kernel, stride = node.weights["kernel"].shape[:2], node.strides
+    stride, step = node.strides, node.dilation
     padded = np.pad(x, ((0, 0), *zero_padding(node, *x.shape[1:3]), (0, 0)))
-    return sliding_window_view(padded, kernel, (1, 2))[:, ::stride, ::stride]
+    windows = sliding_window_view(padded, node.extent, (1, 2))
+    return windows[:, ::stride, ::stride, :, ::step, ::step]
 
 
 def _conv2d(node: Node, inputs: list[Tensor]) -> Tensor:
@@ -63,6 +64,21 @@ def _depthwise(node: Node, inputs: list[Tensor]) -> Tensor:
     kernel = node.weights["kernel"]
     y = np.einsum("nhwcij,ijcm->nhwcm", _windows(node, inputs[0]), kernel)
     return _activate(y.reshape(*y.shape[:3], -1) + node.bias, node.activation)
+
+
+def _conv2d_transpose(node: Node, inputs: list[Tensor]) -> Tensor:
+    """A 2x2 kernel at stride 2: every input pixel becomes a block, and no two blocks overlap."""
+    kernel = node.weights["kernel"]
+    n, height, width, _ = inputs[0].shape
+    blocks = np.einsum("nhwi,aboi->nhawbo", inputs[0], kernel, optimize=True)
+    return blocks.reshape(n, 2 * height, 2 * width, kernel.shape[2]) + node.bias
+
+
+def _max_pool(node: Node, inputs: list[Tensor]) -> Tensor:
+    del node
+    n, height, width, channels = inputs[0].shape
+    even = inputs[0][:, : height // 2 * 2, : width // 2 * 2]
+    return even.reshape(n, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
 
 
 def _batch_norm(node: Node, inputs: list[Tensor]) -> Tensor:
@@ -105,8 +121,12 @@ def _mask(x: Tensor) -> Tensor:
 _KERNELS: dict[str, Callable[[Node, list[Tensor]], Tensor]] = {
     "conv2d": _conv2d,
     "depthwise_conv2d": _depthwise,
+    "conv2d_transpose": _conv2d_transpose,
     "batch_norm": _batch_norm,
     "upsample_bilinear": _upsample,
+    "upsample_nearest": lambda node, x: x[0].repeat(2, axis=1).repeat(2, axis=2),
+    "max_pool": _max_pool,
+    "broadcast": lambda node, x: np.broadcast_to(x[0], (*x[1].shape[:3], x[0].shape[3])),
     "depth_to_space": _depth_to_space,
     "dense": lambda node, x: _activate(x[0] @ node.weights["kernel"], node.activation),
     "relu": lambda node, x: _activate(x[0], "relu"),

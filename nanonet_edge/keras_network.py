@@ -28,7 +28,8 @@ def build_keras(graph: Graph) -> keras.Model:
     layers: list[tuple[Node, Any]] = []
     for node in graph.nodes[1:]:
         layer = _layer(keras.layers, node, graph)
-        inputs = [tensors[name] for name in node.inputs]
+        # A broadcast's second input only says how large; Keras wants to know that beforehand.
+        inputs = [tensors[name] for name in node.inputs[: 1 if node.op == "broadcast" else None]]
         x = layer(inputs[0] if len(inputs) == 1 else inputs)
         if node.activation != "none":
             x = keras.layers.Activation(node.activation, name=f"{node.name}_{node.activation}")(x)
@@ -42,13 +43,23 @@ def build_keras(graph: Graph) -> keras.Model:
 
 
 def _layer(layers: Any, node: Node, graph: Graph) -> Any:
+    if node.weights:
+        return _weighted_layer(layers, node)
+    return _plain_layer(layers, node, graph)
+
+
+def _weighted_layer(layers: Any, node: Node) -> Any:
     name, attributes = node.name, node.attributes
     if node.op == "conv2d":
         kernel = node.weights["kernel"]
         return layers.Conv2D(
             kernel.shape[3], kernel.shape[:2], node.strides, attributes["padding"],
-            use_bias="bias" in node.weights, name=name,
+            dilation_rate=node.dilation, use_bias="bias" in node.weights, name=name,
         )  # fmt: skip
+    if node.op == "conv2d_transpose":
+        return layers.Conv2DTranspose(
+            node.weights["kernel"].shape[2], 2, 2, use_bias="bias" in node.weights, name=name
+        )
     if node.op == "depthwise_conv2d":
         kernel = node.weights["kernel"]
         return layers.DepthwiseConv2D(
@@ -57,14 +68,19 @@ def _layer(layers: Any, node: Node, graph: Graph) -> Any:
         )  # fmt: skip
     if node.op == "dense":
         return layers.Dense(node.weights["kernel"].shape[1], use_bias=False, name=name)
-    if node.op == "batch_norm":
-        return layers.BatchNormalization(
-            epsilon=attributes["epsilon"], momentum=attributes["momentum"], name=name
-        )
+    return layers.BatchNormalization(
+        epsilon=attributes["epsilon"], momentum=attributes["momentum"], name=name
+    )
+
+
+def _plain_layer(layers: Any, node: Node, graph: Graph) -> Any:
+    name, attributes = node.name, node.attributes
     if node.op == "reshape":
         return layers.Reshape((1, 1, graph.shapes()[name][-1]), name=name)
     if node.op == "global_mean":
         return layers.GlobalAveragePooling2D(keepdims=bool(attributes["keepdims"]), name=name)
+    if node.op == "broadcast":
+        return layers.UpSampling2D(graph.shapes()[name][:2], interpolation="bilinear", name=name)
     plain = {
         "relu": lambda: layers.ReLU(name=name),
         "relu6": lambda: layers.ReLU(6.0, name=name),
@@ -74,6 +90,8 @@ def _layer(layers: Any, node: Node, graph: Graph) -> Any:
         "multiply": lambda: layers.Multiply(name=name),
         "concat": lambda: layers.Concatenate(name=name),
         "upsample_bilinear": lambda: layers.UpSampling2D(2, interpolation="bilinear", name=name),
+        "upsample_nearest": lambda: layers.UpSampling2D(2, name=name),
+        "max_pool": lambda: layers.MaxPooling2D(2, name=name),
         "zero_pad": lambda: layers.ZeroPadding2D(((0, 1), (0, 1)), name=name),
     }
     if node.op not in plain:

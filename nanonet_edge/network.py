@@ -8,15 +8,14 @@ the modified residual block: see `Topology`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 import numpy.typing as npt
 
-from nanonet_edge.graph import Graph, Node
-from nanonet_edge.variants import Topology, Variant, check_size
+from nanonet_edge.builder import Fill, GraphBuilder
+from nanonet_edge.comparators import build_comparator
+from nanonet_edge.graph import Graph
+from nanonet_edge.variants import Network, Topology, Variant, check_size, topology_of
 
-EPSILON = 1e-3
 ENCODER_MOMENTUM = 0.999
 DECODER_MOMENTUM = 0.99
 SQUEEZE_RATIO = 16
@@ -24,8 +23,7 @@ SQUEEZE_RATIO = 16
 #: (output channels at alpha 1, stride) of MobileNetV2's blocks 1 to 5; block 6 is cut after its expansion.
 _ENCODER_BLOCKS = ((24, 2), (24, 1), (32, 2), (32, 1), (32, 1))
 _EXPANSION = 6
-
-Fill = Callable[[str, str, tuple[int, ...]], npt.NDArray[np.float32]]
+_SUMMAND_GAIN = 0.35
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -35,8 +33,8 @@ def make_divisible(value: float, divisor: int = 8) -> int:
 
 
 def build_network(
-    variant: Variant,
-    topology: Topology = Topology.RELEASED,
+    variant: Network,
+    topology: Topology | None = None,
     *,
     size: int = 256,
     classes: int = 1,
@@ -45,18 +43,26 @@ def build_network(
     """The unrewritten network.
 
     Args:
-        variant: A, B or C.
-        topology: which shortcut.
+        variant: NanoNet-A, B or C, or one of the networks that it is compared with.
+        topology: which shortcut a NanoNet has; None is `released`.
         size: height and width of the input, a multiple of 32.
         classes: output channels; one ends in a sigmoid, more end in a softmax.
         fill: gives the array for (layer name, weight name, shape); zeros when None, and ones
             for a batch norm's gamma and variance.
 
     Raises:
-        UsageError: the size is not a multiple of 32.
+        UsageError: the size is not a multiple of 32, or a topology is asked of another network.
     """
-    builder = _Builder(fill or _identity_fill)
-    image = builder.add("input_image", "input", size=check_size(size), channels=3)
+    place = topology_of(variant, topology)
+    check_size(size)
+    if isinstance(variant, Variant) and place is not None:
+        return _build_nanonet(variant, place, size, classes, fill or _identity_fill)
+    return build_comparator(variant.name, size, classes, fill or _identity_fill)
+
+
+def _build_nanonet(variant: Variant, topology: Topology, size: int, classes: int, fill: Fill) -> Graph:
+    builder = _Builder(fill)
+    image = builder.add("input_image", "input", size=size, channels=3)
     skips = builder.encoder(image, variant.alpha)
     x = builder.residual_block("bridge", skips.pop(), variant.bridge, topology)
     for stage, width in enumerate(variant.decoder, start=1):
@@ -67,7 +73,7 @@ def build_network(
         x = builder.residual_block(name, joined, width, topology)
     logit = builder.conv("head", x, classes, 1, None)
     head = builder.add("probability", "sigmoid" if classes == 1 else "softmax", logit)
-    return Graph(tuple(builder.nodes), head)
+    return builder.graph(head)
 
 
 def _identity_fill(layer: str, weight: str, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -79,7 +85,8 @@ def random_fill(seed: int) -> Fill:
     """Weights like a trained network's: He-scaled kernels, batch norms with random statistics.
 
     Squeeze kernels are positive, so that no unit is dead: stock int8 converters make files
-    of dead ones that engines refuse.
+    of dead ones that engines refuse. Terms of sums that no batch norm follows are small, so that
+    the sums do not grow from block to block.
     """
     generator = np.random.default_rng(seed)
 
@@ -87,6 +94,8 @@ def random_fill(seed: int) -> Fill:
         if weight == "kernel":
             fan_in = int(np.prod(shape[:-1])) if shape[-1] != 1 or len(shape) != 4 else shape[0] * shape[1]
             kernel = generator.normal(0.0, np.sqrt(2.0 / fan_in), shape).astype(np.float32)
+            if layer.endswith(("_residual", "_identity")):
+                kernel *= np.float32(_SUMMAND_GAIN)
             return np.abs(kernel) if layer.endswith("_excite1") else kernel
         if weight in ("gamma", "variance"):
             # Gains below one keep the logits of ten stacked blocks within a few units.
@@ -114,65 +123,17 @@ def initial_fill(seed: int) -> Fill:
     return fill
 
 
-class _Builder:
-    def __init__(self, fill: Fill) -> None:
-        self.nodes: list[Node] = []
-        self._fill = fill
-        self._channels: dict[str, int] = {}
-
-    def add(self, name: str, op: str, *inputs: str, **attributes: object) -> str:
-        self.nodes.append(Node(name, op, inputs, attributes=attributes))
-        channels = [self._channels[i] for i in inputs]
-        self._channels[name] = sum(channels) if op == "concat" else channels[0] if channels else 3
-        return name
-
-    def _weighted(
-        self,
-        name: str,
-        op: str,
-        source: str,
-        shapes: Mapping[str, tuple[int, ...]],
-        out: int,
-        **attributes: object,
-    ) -> str:
-        weights = {weight: self._fill(name, weight, shape) for weight, shape in shapes.items()}
-        self.nodes.append(Node(name, op, (source,), weights, attributes))
-        self._channels[name] = out
-        return name
-
-    def batch_norm(self, name: str, source: str, momentum: float) -> str:
-        channels = self._channels[source]
-        shapes = dict.fromkeys(("gamma", "beta", "mean", "variance"), (channels,))
-        return self._weighted(
-            name, "batch_norm", source, shapes, channels, epsilon=EPSILON, momentum=momentum
-        )
-
-    def conv(
-        self, name: str, source: str, filters: int, kernel: int, momentum: float | None,
-        *, bias: bool = True, strides: int = 1, activation: str | None = None,
-    ) -> str:  # fmt: skip
-        """Convolution, then batch norm unless `momentum` is None, then an activation if any."""
-        shapes: dict[str, tuple[int, ...]] = {"kernel": (kernel, kernel, self._channels[source], filters)}
-        if bias:
-            shapes["bias"] = (filters,)
-        x = self._weighted(name, "conv2d", source, shapes, filters, strides=strides, padding="same")
-        return self._finish(name, x, momentum, activation)
-
+class _Builder(GraphBuilder):
     def depthwise(self, name: str, source: str, strides: int) -> str:
-        channels = self._channels[source]
+        channels = self.channels[source]
         padding = "same"
         if strides == 2:
             source, padding = self.add(f"{name}_pad", "zero_pad", source), "valid"
         shapes = {"kernel": (3, 3, channels, 1)}
-        x = self._weighted(
+        x = self.weighted(
             name, "depthwise_conv2d", source, shapes, channels, strides=strides, padding=padding
         )
-        return self._finish(name, x, ENCODER_MOMENTUM, "relu6")
-
-    def _finish(self, name: str, x: str, momentum: float | None, activation: str | None) -> str:
-        if momentum is not None:
-            x = self.batch_norm(f"{name}_bn", x, momentum)
-        return self.add(f"{name}_{activation}", activation, x) if activation else x
+        return self.finish(name, x, ENCODER_MOMENTUM, "relu6")
 
     def encoder(self, image: str, alpha: float) -> list[str]:
         """MobileNetV2 up to `block_6_expand_relu`; returns the skips, shallow to deep, and the cut."""
@@ -198,7 +159,7 @@ class _Builder:
         return skips
 
     def _expand(self, name: str, source: str) -> str:
-        filters = _EXPANSION * self._channels[source]
+        filters = _EXPANSION * self.channels[source]
         return self.conv(
             f"{name}_expand", source, filters, 1, ENCODER_MOMENTUM, bias=False, activation="relu6"
         )
@@ -214,14 +175,4 @@ class _Builder:
             shortcut = self.conv(f"{name}_shortcut", source, width, 1, DECODER_MOMENTUM)
         x = self.add(f"{name}_add", "add", x, shortcut)
         x = self.add(f"{name}_relu", "relu", x)
-        return self._squeeze_and_excite(name, x, width)
-
-    def _squeeze_and_excite(self, name: str, source: str, width: int) -> str:
-        hidden = max(width // SQUEEZE_RATIO, 1)
-        x = self.add(f"{name}_squeeze", "global_mean", source, keepdims=False)
-        x = self.add(f"{name}_reshape", "reshape", x)
-        x = self._weighted(f"{name}_excite1", "dense", x, {"kernel": (width, hidden)}, hidden)
-        x = self.add(f"{name}_excite1_relu", "relu", x)
-        x = self._weighted(f"{name}_excite2", "dense", x, {"kernel": (hidden, width)}, width)
-        x = self.add(f"{name}_gate", "sigmoid", x)
-        return self.add(f"{name}_scale", "multiply", source, x)
+        return self.squeeze_and_excite(name, x, SQUEEZE_RATIO)

@@ -28,7 +28,7 @@ class KerasReference:
 
     Raises:
         MissingExtraError: TensorFlow is not installed.
-        CheckpointError: the file holds no NanoNet.
+        CheckpointError: the file holds no known network.
     """
 
     name = "keras"

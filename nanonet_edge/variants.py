@@ -1,4 +1,4 @@
-"""The vocabulary of the network: variants, topologies, precisions, formats, heads.
+"""The vocabulary of the networks: variants, topologies, precisions, formats, heads.
 
 Widths and parameter counts: Jha et al., "NanoNet: Real-Time Polyp Segmentation in
 Video Capsule Endoscopy and Colonoscopy", CBMS 2021, and its released code.
@@ -82,9 +82,39 @@ class Variant:
     parameters: int
     parameters_described: int
 
+    @property
+    def title(self) -> str:
+        """As people write it."""
+        return f"NanoNet-{self.name.upper()}"
+
+    @property
+    def stem(self) -> str:
+        """What its bundles and files are named after."""
+        return f"nanonet-{self.name}"
+
     def expected_parameters(self, topology: Topology) -> int:
         """The parameter count for one class (batch-norm statistics included)."""
         return self.parameters if topology is Topology.RELEASED else self.parameters_described
+
+
+@dataclass(frozen=True)
+class Comparator:
+    """A network that the paper compares NanoNet with; see `nanonet_edge.comparators`.
+
+    Attributes:
+        name: such as "resunet++".
+        title: as its authors write it.
+        parameters: count for one class, batch-norm statistics included.
+    """
+
+    name: str
+    title: str
+    parameters: int
+
+    @property
+    def stem(self) -> str:
+        """What its bundles and files are named after."""
+        return self.name
 
 
 VARIANTS: dict[str, Variant] = {
@@ -93,12 +123,23 @@ VARIANTS: dict[str, Variant] = {
     "c": Variant("c", 0.35, 48, (32, 24, 16), 36_561, 45_833),
 }
 
+COMPARATORS: dict[str, Comparator] = {
+    "resunet": Comparator("resunet", "ResUNet", 8_227_393),
+    "resunet++": Comparator("resunet++", "ResUNet++", 4_070_385),
+    "unet": Comparator("unet", "U-Net", 7_771_873),
+    "doubleunet": Comparator("doubleunet", "DoubleU-Net", 29_297_570),
+}
+
+#: What `--variant` can name.
+Network = Variant | Comparator
+NETWORKS: dict[str, Network] = {**VARIANTS, **COMPARATORS}
+
 DEFAULT_SIZE = 256
 SIZE_MULTIPLE = 32
 
 
 def get_variant(name: str) -> Variant:
-    """Look a variant up by name, in any case.
+    """Look a NanoNet up by name, in any case; `get_network` knows the others too.
 
     Raises:
         UsageError: there is no such variant.
@@ -107,6 +148,31 @@ def get_variant(name: str) -> Variant:
         return VARIANTS[name.lower()]
     except KeyError:
         raise UsageError(f"variant '{name}' is unknown: expected one of {', '.join(VARIANTS)}") from None
+
+
+def get_network(name: str) -> Network:
+    """Look a NanoNet or one of the networks it is compared with up by name, in any case.
+
+    Raises:
+        UsageError: there is no such network.
+    """
+    try:
+        return NETWORKS[name.lower()]
+    except KeyError:
+        raise UsageError(f"variant '{name}' is unknown: expected one of {', '.join(NETWORKS)}") from None
+
+
+def topology_of(network: Network, asked: Topology | None = None) -> Topology | None:
+    """The topology to build: what was asked for, `released` by default, none but for a NanoNet.
+
+    Raises:
+        UsageError: one was asked for and the network has none.
+    """
+    if isinstance(network, Variant):
+        return asked or Topology.RELEASED
+    if asked is not None:
+        raise UsageError(f"{network.title} has no topologies, as NanoNet has: drop --topology")
+    return None
 
 
 def check_size(size: int) -> int:

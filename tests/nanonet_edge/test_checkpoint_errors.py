@@ -122,7 +122,7 @@ def test_another_network(test_data: Path, alpha: str) -> None:
     message = refusal(
         test_data / "weights" / f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_224_no_top.h5"
     )
-    assert message.startswith("holds no NanoNet: nearest is NanoNet-")
+    assert message.startswith("holds no known network: nearest is NanoNet-")
 
 
 # One fault in an otherwise whole file ---------------------------------------------------------
@@ -246,7 +246,7 @@ def rename(attribute: str, value: object) -> Spoil:
 OLD_FAULTS: dict[str, tuple[Spoil, str]] = {
     "layer gone": (drop(OLD_CONV), "expected layer 'conv2d_18', found none"),
     "array gone": (drop(f"{OLD_CONV}/conv2d_18/kernel:0"), "expected array 'conv2d_18/kernel:0', found none"),
-    "layer not listed": (rename("layer_names", [b"conv2d_18"]), "holds no NanoNet: nearest is"),
+    "layer not listed": (rename("layer_names", [b"conv2d_18"]), "holds no known network: nearest is"),
     "names are a number": (rename("layer_names", 3), "found a damaged or other file"),
     "names are no text": (rename("layer_names", [b"\xff\xfe"]), "expected printable names, found"),
     "name is empty": (rename("layer_names", [b"x", b""]), "found none"),
@@ -274,14 +274,14 @@ def test_a_rewritten_network_is_no_checkpoint(tmp_path: Path) -> None:
     from nanonet_edge.passes import rewrite
 
     save_checkpoint(rewrite(nanonet()).graph, tmp_path / "x")
-    assert "holds no NanoNet: nearest is NanoNet-" in refusal(tmp_path / "x")
+    assert "holds no known network: nearest is NanoNet-" in refusal(tmp_path / "x")
 
 
 def test_a_topology_of_its_own_is_no_nanonet(tmp_path: Path) -> None:
     wide = VARIANTS["c"].__class__("w", 0.35, 64, (32, 24, 16), 0, 0)
     save_checkpoint(build_network(wide, Topology.DESCRIBED), tmp_path / "x")
     assert refusal(tmp_path / "x") == (
-        "holds no NanoNet: nearest is NanoNet-C (described), where layer 'conv2d_13' should be "
+        "holds no known network: nearest is NanoNet-C (described), where layer 'conv2d_13' should be "
         "'bridge_conv1' with kernel (1, 1, 96, 12), bias (12,) but has kernel (1, 1, 96, 16), bias (16,)"
     )
 
