@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nanonet_edge.benchmarks.accuracy_models import EngineModel, KerasModel, Model, find_models
+from nanonet_edge.benchmarks.accuracy_models import Model, OpenModel, find_models
 from nanonet_edge.benchmarks.accuracy_result import (
     AccuracyResult,
     AccuracyRow,
@@ -51,7 +51,7 @@ class _Run:
     """What is gathered of one model."""
 
     model: Model
-    opened: KerasModel | EngineModel | None = None
+    opened: OpenModel | None = None
     runtime: RuntimeInfo | None = None
     failure: NanonetEdgeError | None = None
     images: list[ImageRecord] = field(default_factory=list)
@@ -190,8 +190,8 @@ def _open_all(
     for model in models:
         run = _Run(model)
         try:
-            run.opened = stack.enter_context(model.open(settings.threads))
-            run.runtime = run.opened.runtime
+            opened = stack.enter_context(model.open(settings.threads))
+            run.opened, run.runtime = opened, opened.runtime
         except MissingExtraError as error:
             missing.append((model.record.name, error))
             continue

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -33,12 +34,20 @@ from nanonet_edge.variants import DEFAULT_SIZE, Topology
 CHECKPOINT_SUFFIXES = (".h5", ".hdf5", ".keras")
 
 
-class KerasModel:
-    """A checkpoint that Keras runs; `runtime` says how."""
+class OpenModel(Protocol):
+    """A model that is loaded; `runtime` says how it runs."""
+
+    runtime: RuntimeInfo
+
+    def answer(self, item: Item, /) -> tuple[Labels, Probability | None]:
+        """The mask (h, w) uint8 and, unless that is all it puts out, probabilities (h, w, classes)."""
+
+
+class _KerasModel:
+    """A checkpoint that Keras runs."""
 
     def __init__(self, reference: KerasReference) -> None:
         self._reference = reference
-        self.classes = reference.classes
         self.runtime = RuntimeInfo(
             name=KerasRuntime.name,
             version=reference.version or "unknown",
@@ -50,21 +59,18 @@ class KerasModel:
         )
 
     def answer(self, item: Item) -> tuple[Labels, Probability | None]:
-        """The mask (h, w) uint8 and the probabilities (h, w, classes) float32."""
         probability = self._reference.probability(item.frame[np.newaxis])[0]
         return labels(probability), probability
 
 
-class EngineModel:
-    """An artifact that an engine runs; `runtime` says how."""
+class _EngineModel:
+    """An artifact that an engine runs."""
 
     def __init__(self, engine: ArtifactRuntime) -> None:
         self._engine = engine
-        self.classes = engine.output.classes
         self.runtime = engine.info
 
     def answer(self, item: Item) -> tuple[Labels, Probability | None]:
-        """The mask (h, w) uint8 and, unless that is all it puts out, probabilities (h, w, classes)."""
         return answer(self._engine, item)
 
 
@@ -80,11 +86,11 @@ class CheckpointModel:
     place: tuple[str, ...]
 
     @contextmanager
-    def open(self, threads: int) -> Iterator[KerasModel]:
+    def open(self, threads: int) -> Iterator[OpenModel]:
         """Build it. TensorFlow keeps the threads that it has in this process, whatever is asked for."""
         del threads
         with KerasReference(self.checkpoint, self.record.size) as reference:
-            yield KerasModel(reference)
+            yield _KerasModel(reference)
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class ArtifactModel:
     place: tuple[str, ...]
 
     @contextmanager
-    def open(self, threads: int) -> Iterator[EngineModel]:
+    def open(self, threads: int) -> Iterator[OpenModel]:
         """Load it into its engine.
 
         Raises:
@@ -105,7 +111,7 @@ class ArtifactModel:
             RuntimeFailure: the engine refused the file.
         """
         with open_runtime(self.artifact, self.record.spec, threads) as engine:
-            yield EngineModel(engine)
+            yield _EngineModel(engine)
 
 
 Model = CheckpointModel | ArtifactModel

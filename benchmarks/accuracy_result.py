@@ -47,7 +47,7 @@ class ModelRecord(Record):
         name: the file of a checkpoint, or the artifact, with as many of the folders above as
             tell it from the others.
         kind: a checkpoint in Keras, or an artifact of a bundle in an engine.
-        variant, topology: the network.
+        variant, topology: the network; None where it has but one topology.
         size: height and width of its input in pixels.
         sha256: of the checkpoint; of the artifact's file that an engine opens.
         spec: the runtime, as `runtimes` lists them; "keras" for a checkpoint.
@@ -57,7 +57,7 @@ class ModelRecord(Record):
     name: str
     kind: Literal["checkpoint", "artifact"]
     variant: str
-    topology: Topology
+    topology: Topology | None
     size: int = Field(gt=0)
     sha256: Sha256
     spec: str
