@@ -13,11 +13,14 @@ from typer.core import TyperGroup
 from nanonet_edge import __version__
 from nanonet_edge.cli.bench import bench
 from nanonet_edge.cli.compare import compare
+from nanonet_edge.cli.data import data
 from nanonet_edge.cli.evaluate import evaluate
 from nanonet_edge.cli.export import export
+from nanonet_edge.cli.phantom import phantom
 from nanonet_edge.cli.runtimes import runtimes
 from nanonet_edge.cli.train import train
 from nanonet_edge.cli.verify import verify
+from nanonet_edge.cli.weights import weights
 from nanonet_edge.errors import EXIT_INPUT, NanonetEdgeError
 
 PROGRAM = "nanonet-edge"
@@ -85,8 +88,10 @@ def _root(
     """Export a trained NanoNet for edge devices, check its masks, measure its speed, choose."""
 
 
-for _command in (train, evaluate, export, verify, bench, compare, runtimes):
+for _command in (train, evaluate, export, verify, bench, compare, runtimes, phantom):
     app.command(_command.__name__)(_command)
+app.add_typer(data, name="data")
+app.add_typer(weights, name="weights")
 
 
 def _report(error: BaseException) -> int:

@@ -17,16 +17,33 @@ from nanonet_edge.network import build_network, random_fill
 from nanonet_edge.variants import VARIANTS
 from tests.tiny_bundle import make_tiny_bundle, tiny_frames
 
-COMMANDS = [str(command.name) for command in app.registered_commands]
+GROUPS = {str(group.name): group.typer_instance for group in app.registered_groups}
+COMMANDS = [str(command.name) for command in app.registered_commands] + [
+    f"{name} {command.name or command.callback.__name__}"
+    for name, group in GROUPS.items()
+    if group is not None
+    for command in group.registered_commands
+    if command.callback is not None
+]
 
 #: Commands that need an extra, with a use that is right but for that.
 NEED_EXTRA = {
     "export": ["--variant", "c", "--int8", "--weights", "net.weights.h5", "--output", "out"],
     "evaluate": ["--variant", "c", "--data", "frames"],
+    "train": ["--data", "frames"],
     "verify": ["bundle", "--data", "frames"],
     "bench": ["bundle"],
 }
-NEED_NONE = {"compare", "runtimes"}
+NEED_NONE = {
+    "compare",
+    "runtimes",
+    "weights list",
+    "weights show",
+    "weights export",
+    "data check",
+    "data fetch",
+    "phantom",
+}
 
 #: Nothing of this may be imported to print help, wherever it is installed.
 HEAVY = {
@@ -74,14 +91,16 @@ def python(request: pytest.FixtureRequest) -> Path:
     return Path(sys.executable)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], *([*name.split(), "--help"] for name in COMMANDS)]
+)
 def test_help_imports_nothing_heavy(python: Path, arguments: list[str], tmp_path: Path) -> None:
     report = tmp_path / "modules.json"
     done = run(python, "-c", _SPY, str(report), *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "nanonet-edge" in done.stdout
-    allowed = _TYPERS_OWN if arguments[0] in COMMANDS else set()
+    allowed = _TYPERS_OWN if " ".join(arguments[:-1]) in COMMANDS else set()
     assert HEAVY & set(json.loads(report.read_text())) <= allowed
 
 
@@ -103,7 +122,7 @@ def test_missing_extra_is_one_line_to_type(command: str, base_python: Path, tmp_
     (tmp_path / "frames").mkdir()
     for index, frame in enumerate(tiny_frames(2, 64)):
         cv2.imwrite(str(tmp_path / "frames" / f"{index}.png"), frame)
-    done = run(base_python, "-m", "nanonet_edge", command, *NEED_EXTRA[command], cwd=tmp_path)
+    done = run(base_python, "-m", "nanonet_edge", *command.split(), *NEED_EXTRA[command], cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     install = r"\w+ is not installed: pip install 'nanonet-edge\[[\w-]+\]'"
     assert re.fullmatch(rf"nanonet-edge: error: {install}(; {install})*\n", done.stderr), done.stderr
