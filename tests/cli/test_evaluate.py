@@ -47,13 +47,19 @@ def refused(*arguments: object, code: int = 3) -> str:
 def test_tables_have_a_row_per_model(bundle: Path, data: Path) -> None:
     done = run(bundle, "--data", data, "--no-speed")
     assert done.exit_code == 0, done.output
-    columns = ("DSC", "mIoU", "recall", "precision", "F2", "accuracy", "specificity", "openvino:f32")
+    columns = ("DSC", "mIoU", "recall", "precision", "F2", "accuracy", "specificity", "on openvino:f32")
     titles = ("mean over images [95 %] on 12 images of kvasir", "micro average", f"minus that of {FP32}")
     for word in (FP32, FP16, IR, *columns, *titles, "measured", "the network's resolution"):
         assert word in done.stdout
     assert "FPS" not in done.stdout
     assert done.stdout.count(FP16) == 3
     assert done.stderr == ""
+
+
+def test_markup_in_names_is_shown_as_it_is(bundle: Path, tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "[bold]kvasir", count=2)
+    done = run(bundle / FP32, "--data", data, "--no-speed")
+    assert "images of [bold]kvasir" in done.stdout
 
 
 def test_json_is_the_result_and_the_files_are_written(bundle: Path, data: Path, tmp_path: Path) -> None:
