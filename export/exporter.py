@@ -30,7 +30,7 @@ from nanonet_edge.export.calibration import (
     load_calibration,
 )
 from nanonet_edge.export.options import DEFAULT_VARIANT, ExportOptions
-from nanonet_edge.export.precision import SUPPORTED_STRAIGHT
+from nanonet_edge.export.precision import SUPPORTED_STRAIGHT, check_operations
 from nanonet_edge.export.sources import calibration_folder, generated_frames
 from nanonet_edge.export.straight import StraightConverter
 from nanonet_edge.export.straight_writer import StraightWriter
@@ -54,9 +54,12 @@ from nanonet_edge.reference import KerasReference
 from nanonet_edge.variants import (
     SIZE_MULTIPLE,
     Format,
+    Network,
     Precision,
     Topology,
-    get_variant,
+    Variant,
+    get_network,
+    topology_of,
 )
 from nanonet_edge.weights import BundledWeights, bundled_weights
 
@@ -86,7 +89,7 @@ def export_bundle(
 
     Args:
         options: what.
-        output: the bundle's folder, `artifacts/nanonet-VARIANT` if None; an older bundle there is
+        output: the bundle's folder, named after the network in `artifacts` if None; an older bundle there is
             replaced in one step at the end.
         report: is told in one line what was chosen where nothing was asked for.
         progress: is called with (stage, done, total).
@@ -103,7 +106,7 @@ def export_bundle(
     ensure(*_NEEDED, *(_CONVERTERS if options.straight else ()))
     checkpoint, shipped = _checkpoint(options)
     if output is None:
-        output = Path("artifacts") / f"nanonet-{checkpoint.variant.name}"
+        output = Path("artifacts") / checkpoint.variant.stem
         _refuse_foreign(output)
     export = _Export(options, checkpoint, shipped, say, progress or _ignore_progress)
     return export.run(output, pairs)
@@ -111,15 +114,24 @@ def export_bundle(
 
 def _checkpoint(options: ExportOptions) -> tuple[Checkpoint, BundledWeights | None]:
     """The network to export, and the shipped files if it is a shipped one."""
-    variant = get_variant(options.variant or DEFAULT_VARIANT)
+    variant = get_network(options.variant or DEFAULT_VARIANT)
+    topology = topology_of(variant, options.topology)
     if options.untrained:
-        return untrained_checkpoint(variant, options.topology or Topology.RELEASED, options.size), None
+        return untrained_checkpoint(variant, topology, options.size), None
     shipped = None
     if options.weights is None:
-        shipped = bundled_weights(variant, options.topology or Topology.RELEASED)
+        shipped = _shipped(variant, topology)
     path = shipped.checkpoint if shipped else Path(options.weights or "")
     checkpoint = load_checkpoint(path, variant=options.variant, topology=options.topology, size=options.size)
     return checkpoint, shipped
+
+
+def _shipped(variant: Network, topology: Topology | None) -> BundledWeights:
+    if isinstance(variant, Variant) and topology is not None:
+        return bundled_weights(variant, topology)
+    raise UsageError(
+        f"no weights ship for {variant.title}: give --weights FILE, or --untrained for speed only"
+    )
 
 
 def export_straight(
@@ -152,7 +164,7 @@ class _Export:
     ) -> None:
         self.options, self.checkpoint, self.shipped = options, checkpoint, shipped
         self.say, self.progress = say, progress
-        self.name = f"nanonet-{checkpoint.variant.name}"
+        self.name = checkpoint.variant.stem
 
     def run(self, output: Path, pairs: Sequence[tuple[Format, Precision]]) -> Bundle:
         # Bad input is found out here, before anything is written.
@@ -189,6 +201,7 @@ class _Export:
 
     def _prepare(self, pairs: Sequence[tuple[Format, Precision]]) -> Callable[[Path], Writer]:
         rewritten = rewrite(self.checkpoint.graph)
+        check_operations(rewritten.graph.ops(), pairs, self.checkpoint.variant.title)
         check_rewrite(self.checkpoint.graph, rewritten.graph)
         integer = not all(p.is_float for _, p in pairs)
         calibration = self._calibration(rewritten.graph) if integer else None

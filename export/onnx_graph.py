@@ -15,7 +15,7 @@ import numpy.typing as npt
 from nanonet_edge.contract import Layout
 from nanonet_edge.export.quantization import Quantization, boundary, quantize_weights
 from nanonet_edge.extras import require
-from nanonet_edge.graph import Graph, Node, zero_padding
+from nanonet_edge.graph import Graph, GraphError, Node, zero_padding
 
 if TYPE_CHECKING:
     import onnx
@@ -65,7 +65,10 @@ class OnnxWriter:
         inputs = [helper.make_tensor_value_info(INPUT_NAME, self._type(self._input_dtype), shape)]
         self._entry(graph.input.name)
         for node in graph.nodes[1:]:
-            _EMITTERS[node.op](self, node)
+            emit = _EMITTERS.get(node.op)
+            if emit is None:
+                raise GraphError(f"node '{node.name}': {node.op} has no ONNX form: rewrite the graph first")
+            emit(self, node)
             self._store(node.name)
         output = self._exit(graph.output)
         proto = helper.make_graph(self._nodes, "nanonet", inputs, [output], list(self._initializers.values()))
@@ -224,6 +227,7 @@ class OnnxWriter:
             strides=(node.strides, node.strides),
             pads=(rows[0], columns[0], rows[1], columns[1]),
             group=groups,
+            **({"dilations": (node.dilation, node.dilation)} if node.dilation > 1 else {}),
         )
 
     def _weights(self, node: Node, kernel: npt.NDArray[np.float32]) -> list[str]:
@@ -255,6 +259,16 @@ class OnnxWriter:
     def upsample(self, node: Node) -> None:
         """Append a Resize by two."""
         scales = self.exact_constant("scales_2", np.array([1, 1, 2, 2], np.float32))
+        if node.op == "upsample_nearest":
+            self.add(
+                "Resize",
+                [*self.read(node), "", scales],
+                node.name,
+                mode="nearest",
+                coordinate_transformation_mode="asymmetric",
+                nearest_mode="floor",
+            )
+            return
         self.add(
             "Resize",
             [*self.read(node), "", scales],
@@ -287,6 +301,8 @@ _EMITTERS: dict[str, Callable[[OnnxWriter, Node], object]] = {
     "conv2d": OnnxWriter.convolution,
     "depthwise_conv2d": OnnxWriter.convolution,
     "upsample_bilinear": OnnxWriter.upsample,
+    "upsample_nearest": OnnxWriter.upsample,
+    "max_pool": _plain("MaxPool", kernel_shape=(2, 2), strides=(2, 2)),
     "edge_pad": OnnxWriter.edge_pad,
     "mask": OnnxWriter.mask,
     "add": lambda writer, node: writer.activated(node, "Add", writer.read(node)),

@@ -27,7 +27,8 @@ class ExportOptions:
     """What to export; every field has a default that works.
 
     Attributes:
-        variant: "a", "b" or "c"; None recognises it in `weights`, and means C without any.
+        variant: a name in `nanonet_edge.variants.NETWORKS`, such as "a"; None recognises it in
+            `weights`, and means C without any.
         weights: a checkpoint; None takes the one shipped for variant and topology.
         untrained: random weights instead, to measure speed before there are trained ones.
         topology: None recognises it in `weights`, and means `released` for shipped ones.

@@ -24,6 +24,34 @@ SUPPORTED_STRAIGHT: dict[Format, tuple[Precision, ...]] = {
 }
 
 
+#: Operations without a kernel in the engines of a format at a precision.
+_WITHOUT_KERNEL = {
+    (Format.TFLITE, Precision.STATIC_WI8_AI16): {"depth_to_space": "DEPTH_TO_SPACE"},
+}
+
+
+def check_operations(ops: Iterable[str], pairs: Iterable[tuple[Format, Precision]], title: str) -> None:
+    """Find out before the work that no engine could run a file.
+
+    Args:
+        ops: the operations of a rewritten graph.
+        pairs: formats and precisions that it is to be written in.
+        title: of the network, for the message.
+
+    Raises:
+        UnsupportedError: names the operation and the precisions that work.
+    """
+    present = set(ops)
+    for file_format, precision in pairs:
+        missing = _WITHOUT_KERNEL.get((file_format, precision), {})
+        for op in sorted(present & missing.keys()):
+            able = [p for p in SUPPORTED[file_format] if op not in _WITHOUT_KERNEL.get((file_format, p), {})]
+            raise UnsupportedError(
+                f"{title} cannot be exported as {precision} {file_format}: {missing[op]} has no kernel"
+                f" for it; it can be {', '.join(map(str, able))}"
+            )
+
+
 def combinations(
     formats: Sequence[Format], precisions: Iterable[Precision], *, explicit: bool, straight: bool = False
 ) -> list[tuple[Format, Precision]]:

@@ -29,7 +29,11 @@ _NEGLIGIBLE = 1e-30
 #: Keeps a bias within int32 even where a channel's weights are all but zero.
 _BIAS_LIMIT = float(2**30)
 #: Operations whose output must be stored exactly as their input is.
-_TRANSPARENT = frozenset({"upsample_bilinear", "zero_pad", "edge_pad", "depth_to_space"})
+_TRANSPARENT = frozenset(
+    {"upsample_bilinear", "upsample_nearest", "max_pool", "zero_pad", "edge_pad", "depth_to_space"}
+)
+#: Operations that only move values: what they alone read is stored as their output is.
+_MOVES = _TRANSPARENT | {"concat"}
 UNIT_OUTPUTS = frozenset({"sigmoid", "softmax"})
 
 
@@ -73,7 +77,7 @@ def plan_activations(graph: Graph, ranges: Ranges, dtype: str = "int8") -> dict[
         dtype: "int8" (asymmetric) or "int16" (symmetric) activations.
     """
     plan: dict[str, Quantization] = {}
-    resized = {node.inputs[0]: node.name for node in graph if node.op in _TRANSPARENT}
+    moved = _destinations(graph)
     for node in graph:
         if node.op == "mask":
             continue
@@ -84,10 +88,27 @@ def plan_activations(graph: Graph, ranges: Ranges, dtype: str = "int8") -> dict[
         elif node.op in UNIT_OUTPUTS:
             plan[node.name] = _unit(dtype, closed=False)
         else:
-            low, high = ranges[resized.get(node.name, node.name)]
+            low, high = ranges[moved[node.name]]
             floor = _accumulator_unit(node, plan)
             plan[node.name] = _from_range(low, high, dtype, floor)
     return plan
+
+
+def _destinations(graph: Graph) -> dict[str, str]:
+    """For each tensor the one whose range it takes: where it goes if it is only moved, else itself.
+
+    The range of what a resize gives is taken for what it reads: they are stored alike. Where
+    a tensor goes into a concatenation and nowhere else, it is stored as the concatenation is, which
+    spares an operation that stores it anew.
+    """
+    readers = graph.consumers()
+    found: dict[str, str] = {}
+    for node in reversed(graph.nodes):
+        onward = [graph[reader] for reader in readers[node.name]]
+        moves = [reader.name for reader in onward if reader.op in _MOVES]
+        alone = len(onward) == 1 or all(reader.op in _TRANSPARENT - {"max_pool"} for reader in onward)
+        found[node.name] = found[moves[0]] if moves and alone else node.name
+    return found
 
 
 def _unit(dtype: str, *, closed: bool) -> Quantization:

@@ -29,6 +29,9 @@ _SHARED_SHRINKAGES = (1.0, 0.95, 0.9, 0.85, 0.8)
 #: A depthwise channel has nine weights: trying more scales costs nothing.
 _DEPTHWISE_SHRINKAGES = tuple(np.linspace(1.0, 0.6, 41))
 _DAMPING = 0.01
+#: A kernel with more inputs than this is rounded to nearest: its covariance has more than a million
+#: entries, and its errors average out over many weights. No kernel of a NanoNet has half as many.
+_INPUTS_LIMIT = 1024
 
 
 @dataclass
@@ -52,7 +55,7 @@ class MomentCollector:
     """Gathers `Moments` for every convolution of a graph, from a sample of positions per frame."""
 
     def __init__(self, graph: Graph, *, positions: int = 512, seed: int = 0) -> None:
-        self._convolutions = [node for node in graph if node.op in CONVOLUTIONS]
+        self._convolutions = [node for node in graph if _is_compensated(node)]
         self._positions = positions
         self._random = np.random.default_rng(seed)
         self._sums: dict[str, tuple[int, Array, Array]] = {}
@@ -81,10 +84,11 @@ class MomentCollector:
 
     def _sample(self, node: Node, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Windows under the kernel at random positions: (C, positions, kh, kw)."""
-        kernel, stride = node.weights["kernel"].shape[:2], node.strides
+        kernel, stride, step = node.weights["kernel"].shape[:2], node.strides, node.dilation
         pads = zero_padding(node, *x.shape[2:])
         padded = np.pad(x[0], ((0, 0), *pads)) if any(map(any, pads)) else x[0]
-        windows = sliding_window_view(padded, kernel, (1, 2))[:, ::stride, ::stride]
+        windows = sliding_window_view(padded, node.extent, (1, 2))
+        windows = windows[:, ::stride, ::stride, ::step, ::step]
         height, width = windows.shape[1:3]
         if height * width <= self._positions:
             return windows.reshape(windows.shape[0], height * width, *kernel)
@@ -92,13 +96,20 @@ class MomentCollector:
         return windows[:, chosen // width, chosen % width]
 
 
+def _is_compensated(node: Node) -> bool:
+    if node.op == "conv2d":
+        return int(np.prod(node.weights["kernel"].shape[:3])) <= _INPUTS_LIMIT
+    return node.op in CONVOLUTIONS
+
+
 def round_weights(graph: Graph, moments: Mapping[str, Moments]) -> Graph:
     """A graph whose convolutions have kernels on an int8 grid, and corrected biases.
 
-    Each rounded node carries the attribute `kernel_scales`; dividing its kernel by them gives
+    Very large kernels stay as they are, to be rounded to nearest when they are written. Each
+    rounded node carries the attribute `kernel_scales`; dividing its kernel by them gives
     integers in [-127, 127].
     """
-    nodes = [_round_node(n, moments[n.name]) if n.op in CONVOLUTIONS else n for n in graph]
+    nodes = [_round_node(n, moments[n.name]) if _is_compensated(n) else n for n in graph]
     return Graph(tuple(nodes), graph.output)
 
 

@@ -32,8 +32,11 @@ _VERSIONS: dict[str, dict[str, int]] = {
     "SOFTMAX": {_FLOAT: 1, _INT8: 2, _INT16: 3},
     "MEAN": {_FLOAT: 1, _INT8: 2, _INT16: 3},
     "RESIZE_BILINEAR": {_FLOAT: 3, _INT8: 3, _INT16: 4},
+    "RESIZE_NEAREST_NEIGHBOR": {_FLOAT: 1, _INT8: 2, _INT16: 4},
+    "MAX_POOL_2D": {_FLOAT: 1, _INT8: 2, _INT16: 3},
+    "CONCATENATION": {_FLOAT: 1, _INT8: 2, _INT16: 3},
     "MIRROR_PAD": {_FLOAT: 1, _INT8: 2, _INT16: 3},
-    "DEPTH_TO_SPACE": {_FLOAT: 1, _INT8: 2, _INT16: 2},
+    "DEPTH_TO_SPACE": {_FLOAT: 1, _INT8: 2},
     "GREATER": {_FLOAT: 1, _INT8: 2},
     "ARG_MAX": {_FLOAT: 1, _INT8: 2},
 }
@@ -160,6 +163,8 @@ class TfliteWriter:
             "strideH": node.strides,
             "fusedActivationFunction": self.fused(node),
         }
+        if node.dilation > 1:
+            fields |= {"dilationWFactor": node.dilation, "dilationHFactor": node.dilation}
         if depthwise:
             fields["depthMultiplier"] = multiplier
             self.emit(node, "DEPTHWISE_CONV_2D", weights, "DepthwiseConv2DOptions", version=version, **fields)
@@ -209,9 +214,12 @@ class TfliteWriter:
         return full
 
     def upsample(self, node: Node) -> None:
-        """Append RESIZE_BILINEAR with half-pixel centres."""
+        """Append RESIZE_BILINEAR with half-pixel centres, or RESIZE_NEAREST_NEIGHBOR."""
         size = np.array(self._shapes[node.name][:2], np.int32)
         constant = self._file.constant(f"size_{size[0]}x{size[1]}", size)
+        if node.op == "upsample_nearest":
+            self.emit(node, "RESIZE_NEAREST_NEIGHBOR", [constant], "ResizeNearestNeighborOptions")
+            return
         self.emit(
             node,
             "RESIZE_BILINEAR",
@@ -220,6 +228,24 @@ class TfliteWriter:
             alignCorners=False,
             halfPixelCenters=True,
         )
+
+    def max_pool(self, node: Node) -> None:
+        """Append MAX_POOL_2D."""
+        sizes = dict.fromkeys(("strideW", "strideH", "filterWidth", "filterHeight"), 2)
+        self.emit(node, "MAX_POOL_2D", None, "Pool2DOptions", padding=self._schema.Padding.VALID, **sizes)
+
+    def concat(self, node: Node) -> None:
+        """Append CONCATENATION, which copies: what is stored otherwise than the output is requantized."""
+        kept = {name: self._tensors[name] for name in node.inputs}
+        quantization = self._plan.get(node.name)
+        for name, stored in kept.items():
+            if self._plan.get(name) != quantization:
+                shape = (1, *self._shapes[name])
+                again = f"{name}_for_{node.name}"
+                self._tensors[name] = self._file.tensor(again, shape, self._dtype, **_scales(quantization))
+                self._requantize(stored, self._dtype, self._tensors[name], self._dtype)
+        self.emit(node, "CONCATENATION", None, "ConcatenationOptions", axis=3)
+        self._tensors.update(kept)
 
     def global_mean(self, node: Node) -> None:
         """Append MEAN over height and width."""
@@ -296,6 +322,9 @@ _EMITTERS: dict[str, Callable[[TfliteWriter, Node], None]] = {
     "conv2d": TfliteWriter.convolution,
     "depthwise_conv2d": TfliteWriter.convolution,
     "upsample_bilinear": TfliteWriter.upsample,
+    "upsample_nearest": TfliteWriter.upsample,
+    "max_pool": TfliteWriter.max_pool,
+    "concat": TfliteWriter.concat,
     "global_mean": TfliteWriter.global_mean,
     "add": TfliteWriter.add,
     "edge_pad": TfliteWriter.edge_pad,

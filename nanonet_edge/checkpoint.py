@@ -19,7 +19,7 @@ from nanonet_edge.errors import CheckpointError
 from nanonet_edge.graph import Graph, Node
 from nanonet_edge.hdf5 import Layer, layers_as_hdf5
 from nanonet_edge.hdf5_process import read_layers_isolated
-from nanonet_edge.manifest import sha256_file
+from nanonet_edge.manifest import UNTRAINED, sha256_file
 from nanonet_edge.network import build_network, random_fill
 from nanonet_edge.variants import NETWORKS, Network, Topology, Variant, get_network, topology_of
 
@@ -83,7 +83,7 @@ def untrained_checkpoint(
     place = topology_of(variant, topology)
     graph = build_network(variant, place, size=size, fill=random_fill(seed))
     digest = hashlib.sha256(layers_bytes(graph, "untrained")).hexdigest()
-    return Checkpoint(Path(f"untrained (random, seed {seed})"), digest, variant, place, 1, graph)
+    return Checkpoint(Path(f"{UNTRAINED} (random, seed {seed})"), digest, variant, place, 1, graph)
 
 
 def save_checkpoint(graph: Graph, path: Path, origin: str = "") -> None:

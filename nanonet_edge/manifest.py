@@ -15,6 +15,8 @@ from nanonet_edge.variants import Format, Head, Precision, Topology
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_NAME = "manifest.json"
+#: How the origin of random weights begins.
+UNTRAINED = "untrained"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -94,6 +96,11 @@ class WeightsRecord(Record):
     origin: str
     parameters: int = Field(gt=0)
 
+    @property
+    def is_untrained(self) -> bool:
+        """Whether they are random: times count, masks mean nothing."""
+        return self.origin.startswith(UNTRAINED)
+
 
 class GoldenRecord(Record):
     """Frames and the reference's answer to them, for a check on the device.
@@ -108,13 +115,13 @@ class GoldenRecord(Record):
 
 
 class Manifest(Record):
-    """The whole of `manifest.json`."""
+    """The whole of `manifest.json`; `topology` is null for a network that is no NanoNet."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str
     created: str
     variant: str
-    topology: Topology
+    topology: Topology | None
     classes: int = Field(ge=1)
     size: int = Field(gt=0)
     head: Head

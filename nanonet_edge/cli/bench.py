@@ -72,6 +72,7 @@ def bench(
     )
 
     opened = Bundle.open(bundle)
+    common.mention_untrained(opened.manifest.weights)
     path = output or results_folder(bundle) / BENCH_NAME
     check_writable(path)
     settings = BenchSettings(

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from nanonet_edge.manifest import WeightsRecord
+
 #: Wide enough for any table; what is printed is only as wide as its content.
 _UNLIMITED_COLUMNS = 10_000
 
@@ -54,6 +56,12 @@ def console() -> Console:
 def note(message: str) -> None:
     """Say one line on stderr, as it is: no markup, no wrapping."""
     console().print(message, markup=False, soft_wrap=True)
+
+
+def mention_untrained(weights: WeightsRecord) -> None:
+    """Say so where a bundle's weights are random."""
+    if weights.is_untrained:
+        note(f"weights: {weights.origin}: times and sizes count, masks mean nothing")
 
 
 def print_table(renderable: RenderableType) -> None:

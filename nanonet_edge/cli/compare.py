@@ -37,7 +37,9 @@ def compare(
     from nanonet_edge.results import results_folder, save_result
 
     constraints = Constraints(min_dice, max_p90_ms, max_mib, max_memory_mib)
-    result = run(Bundle.open(bundle), constraints)
+    opened = Bundle.open(bundle)
+    common.mention_untrained(opened.manifest.weights)
+    result = run(opened, constraints)
     save_result(result, results_folder(bundle) / COMPARE_NAME)
     if as_json:
         common.print_json(result)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nanonet_edge.cli import common
-from nanonet_edge.variants import Format, Head, Name, Precision, Topology
+from nanonet_edge.variants import Format, Head, Name, Precision, Topology, get_network
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,7 +55,10 @@ class Channels(Name):
 
 def export(
     variant: Annotated[
-        str | None, typer.Option(help="a, b or c. Default: what --weights holds, else c.")
+        str | None,
+        typer.Option(
+            help="a, b, c, resunet, resunet++, unet or doubleunet. Default: what --weights holds, else c."
+        ),
     ] = None,
     weights: Annotated[
         Path | None,
@@ -75,7 +78,7 @@ def export(
         list[Format] | None, typer.Option("--format", help="Only this format; repeatable. Default: all.")
     ] = None,
     topology: Annotated[
-        Topology | None, typer.Option(help="Shortcut of the residual blocks. Default: what the weights have.")
+        Topology | None, typer.Option(help="Shortcut of NanoNet's blocks. Default: what the weights have.")
     ] = None,
     size: Annotated[int, typer.Option(help="Input height and width, a multiple of 32.")] = 256,
     head: Annotated[Head, typer.Option(help="What the model puts out.")] = Head.PROBABILITY,
@@ -107,11 +110,11 @@ def export(
         bool, typer.Option("--rewrite/--no-rewrite", help="Rewrite the graph; off: stock converters.")
     ] = True,
     output: Annotated[
-        Path | None, typer.Option(help="The bundle's folder. Default: artifacts/nanonet-VARIANT.")
+        Path | None, typer.Option(help="The bundle's folder. Default: artifacts/, and nanonet-c or so.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest instead of a table.")] = False,
 ) -> None:
-    """Export a trained NanoNet to TFLite, ONNX and OpenVINO IR, as one bundle with a manifest."""
+    """Export a trained network to TFLite, ONNX and OpenVINO IR, as one bundle with a manifest."""
     from nanonet_edge.export import Boundary, ExportOptions, export_bundle
 
     named = [(fp32, Precision.FP32), (fp16, Precision.FP16), (int8, Precision.STATIC_WI8_AI8)]
@@ -151,7 +154,10 @@ def _table(bundle: Bundle) -> Table:
     from rich.table import Table
 
     manifest = bundle.manifest
-    title = f"NanoNet-{manifest.variant.upper()} ({manifest.topology}), {manifest.size}x{manifest.size}"
+    title = get_network(manifest.variant).title
+    if manifest.topology is not None:
+        title += f" ({manifest.topology})"
+    title += f", {manifest.size}x{manifest.size}" + (", untrained" if manifest.weights.is_untrained else "")
     table = Table(title=title, title_justify="left")
     for heading in ("artifact", "KiB", "input", "output", "calibration"):
         table.add_column(heading, justify="right" if heading == "KiB" else "left", no_wrap=True)

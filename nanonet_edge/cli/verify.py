@@ -75,6 +75,7 @@ def verify(
     from nanonet_edge.results import check_writable, results_folder, save_result, set_aside
 
     opened = Bundle.open(bundle)
+    common.mention_untrained(opened.manifest.weights)
     folder = output if output is not None else results_folder(bundle)
     path, pictures_folder = folder / VERIFY_NAME, folder / "worst"
     check_writable(path)

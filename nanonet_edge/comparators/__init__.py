@@ -28,7 +28,7 @@ _BODIES: dict[str, Body] = {
 }
 
 
-def build_comparator(name: str, size: int, classes: int, fill: Fill) -> Graph:
+def build_comparator(name: str, size: int, classes: int, fill: Fill, *, divisor: int = 1) -> Graph:
     """The unrewritten network, its nodes in the order in which Keras lists a model's layers.
 
     Args:
@@ -36,8 +36,9 @@ def build_comparator(name: str, size: int, classes: int, fill: Fill) -> Graph:
         size: height and width of the input in pixels, a multiple of 32.
         classes: output channels; one ends in a sigmoid, more end in a softmax.
         fill: gives the weights.
+        divisor: of all widths inside; more than 1 gives a small network of the same form.
     """
-    builder = ComparatorBuilder(fill)
+    builder = ComparatorBuilder(fill, divisor)
     image = builder.add("input_image", "input", size=size, channels=3)
     logits = _BODIES[name](builder, image, classes)
     output = builder.add("probability", "sigmoid" if classes == 1 else "softmax", logits)

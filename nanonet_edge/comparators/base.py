@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nanonet_edge.builder import GraphBuilder
+from nanonet_edge.builder import Fill, GraphBuilder
 from nanonet_edge.graph import Graph, Node
 
 #: Keras' default for batch norms, which all four released codes leave as it is.
@@ -15,7 +15,19 @@ class ComparatorBuilder(GraphBuilder):
     Checkpoints are read by kind and order. Keras lists a model's layers by their distance to
     the output, so parallel branches interleave; a graph in the same order fits the files that
     Keras writes as well as those that `save_checkpoint` does.
+
+    Args:
+        fill: gives the weights.
+        divisor: of every width that `widths` gives out.
     """
+
+    def __init__(self, fill: Fill, divisor: int = 1) -> None:
+        super().__init__(fill)
+        self._divisor = divisor
+
+    def widths(self, *published: int) -> tuple[int, ...]:
+        """The channel counts to build with."""
+        return tuple(width // self._divisor for width in published)
 
     def graph(self, output: str) -> Graph:
         """What was added, in Keras' order."""

@@ -34,7 +34,7 @@ def double_unet(builder: ComparatorBuilder, image: str, classes: int) -> str:
 
     x = builder.add("masked_image", "multiply", image, first)
     skips = []
-    for level, width in enumerate(WIDTHS, start=1):
+    for level, width in enumerate(builder.widths(*WIDTHS), start=1):
         skips.append(_block(builder, f"encoder2_{level}", x, width))
         x = builder.add(f"encoder2_{level}_pool", "max_pool", skips[-1])
     x = _pyramid(builder, "pyramid_2", x)
@@ -45,7 +45,8 @@ def double_unet(builder: ComparatorBuilder, image: str, classes: int) -> str:
 def _vgg(builder: ComparatorBuilder, image: str) -> tuple[str, list[str]]:
     """VGG-19's convolutions; returns the last one's output and those before each pooling."""
     x, skips = image, []
-    for block, (width, count) in enumerate(VGG_BLOCKS, start=1):
+    widths = builder.widths(*(width for width, _ in VGG_BLOCKS))
+    for block, (width, (_, count)) in enumerate(zip(widths, VGG_BLOCKS, strict=True), start=1):
         if block > 1:
             skips.append(x)
             x = builder.add(f"block{block - 1}_pool", "max_pool", x)
@@ -55,7 +56,8 @@ def _vgg(builder: ComparatorBuilder, image: str) -> tuple[str, list[str]]:
 
 
 def _decoder(builder: ComparatorBuilder, name: str, x: str, skips: list[list[str]]) -> str:
-    for level, (width, joins) in enumerate(zip(reversed(WIDTHS), reversed(skips), strict=True), start=1):
+    levels = zip(reversed(builder.widths(*WIDTHS)), reversed(skips), strict=True)
+    for level, (width, joins) in enumerate(levels, start=1):
         stage = f"{name}_{level}"
         up = builder.add(f"{stage}_up", "upsample_bilinear", x)
         joined = builder.add(f"{stage}_concat", "concat", up, *joins)
@@ -72,7 +74,8 @@ def _pyramid(builder: ComparatorBuilder, name: str, source: str) -> str:
     """Atrous spatial pyramid pooling (Chen et al., 2017): the mean, a 1x1 and three dilated branches."""
     mean = builder.add(f"{name}_mean", "global_mean", source, keepdims=True)
     # Only this branch's convolution has a bias.
-    mean = builder.conv_norm_relu(f"{name}_pooled", mean, PYRAMID_WIDTH, 1)
+    (width,) = builder.widths(PYRAMID_WIDTH)
+    mean = builder.conv_norm_relu(f"{name}_pooled", mean, width, 1)
     branches = [builder.add(f"{name}_spread", "broadcast", mean, source)]
     branches.append(_branch(builder, f"{name}_rate1", source, 1, 1))
     branches += [_branch(builder, f"{name}_rate{rate}", source, 3, rate) for rate in DILATIONS]
@@ -81,6 +84,7 @@ def _pyramid(builder: ComparatorBuilder, name: str, source: str) -> str:
 
 
 def _branch(builder: ComparatorBuilder, name: str, source: str, kernel: int, dilation: int) -> str:
+    (width,) = builder.widths(PYRAMID_WIDTH)
     return builder.conv(
-        name, source, PYRAMID_WIDTH, kernel, MOMENTUM, bias=False, dilation=dilation, activation="relu"
+        name, source, width, kernel, MOMENTUM, bias=False, dilation=dilation, activation="relu"
     )

@@ -16,17 +16,18 @@ WIDTHS = (64, 128, 256, 512)
 
 def resunet(builder: ComparatorBuilder, image: str, classes: int) -> str:
     """Add the network up to its logits, (H, W, classes)."""
+    widths = builder.widths(*WIDTHS)
     # The first unit has no activation before its first convolution: there is nothing to activate.
-    x = builder.conv("encoder_1_conv1", image, WIDTHS[0], 3, MOMENTUM, activation="relu")
-    x = builder.conv("encoder_1_residual", x, WIDTHS[0], 3, None)
-    shortcut = builder.conv("encoder_1_identity", image, WIDTHS[0], 1, None)
+    x = builder.conv("encoder_1_conv1", image, widths[0], 3, MOMENTUM, activation="relu")
+    x = builder.conv("encoder_1_residual", x, widths[0], 3, None)
+    shortcut = builder.conv("encoder_1_identity", image, widths[0], 1, None)
     x = builder.add("encoder_1_add", "add", x, shortcut)
     skips = [x]
-    for level, width in enumerate(WIDTHS[1:], start=2):
+    for level, width in enumerate(widths[1:], start=2):
         x = _unit(builder, f"encoder_{level}", x, width, strides=2)
         skips.append(x)
     skips.pop()
-    for level, width in enumerate(reversed(WIDTHS[:-1]), start=1):
+    for level, width in enumerate(reversed(widths[:-1]), start=1):
         name = f"decoder_{level}"
         up = builder.add(f"{name}_up", "upsample_nearest", x)
         joined = builder.add(f"{name}_concat", "concat", up, skips.pop())

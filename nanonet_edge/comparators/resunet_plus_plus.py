@@ -21,21 +21,22 @@ DILATIONS = (6, 12, 18, 1)
 
 def resunet_plus_plus(builder: ComparatorBuilder, image: str, classes: int) -> str:
     """Add the network up to its logits, (H, W, classes)."""
-    x = builder.conv("stem_conv1", image, WIDTHS[0], 3, MOMENTUM, activation="relu")
-    x = builder.conv("stem_conv2", x, WIDTHS[0], 3, None)
+    widths = builder.widths(*WIDTHS)
+    x = builder.conv("stem_conv1", image, widths[0], 3, MOMENTUM, activation="relu")
+    x = builder.conv("stem_conv2", x, widths[0], 3, None)
     x = _with_shortcut(builder, "stem", x, image)
     skips = [x]
-    for level, width in enumerate(WIDTHS[1:4], start=2):
+    for level, width in enumerate(widths[1:4], start=2):
         x = _unit(builder, f"encoder_{level}", x, width, strides=2)
         skips.append(x)
-    x = _pyramid(builder, "bridge", skips.pop(), WIDTHS[4])
-    for level, width in enumerate((WIDTHS[3], WIDTHS[2], WIDTHS[1]), start=1):
+    x = _pyramid(builder, "bridge", skips.pop(), widths[4])
+    for level, width in enumerate(reversed(widths[1:4]), start=1):
         name, skip = f"decoder_{level}", skips.pop()
         x = _attention(builder, f"{name}_attention", skip, x)
         up = builder.add(f"{name}_up", "upsample_nearest", x)
         joined = builder.add(f"{name}_concat", "concat", up, skip)
         x = _unit(builder, name, joined, width)
-    x = _pyramid(builder, "pyramid", x, WIDTHS[0])
+    x = _pyramid(builder, "pyramid", x, widths[0])
     return builder.conv("head", x, classes, 1, None)
 
 

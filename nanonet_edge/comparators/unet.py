@@ -15,12 +15,13 @@ WIDTHS = (32, 64, 128, 256, 512)
 
 def unet(builder: ComparatorBuilder, image: str, classes: int) -> str:
     """Add the network up to its logits, (H, W, classes)."""
+    *widths, deepest = builder.widths(*WIDTHS)
     x, skips = image, []
-    for level, width in enumerate(WIDTHS[:-1], start=1):
+    for level, width in enumerate(widths, start=1):
         skips.append(builder.double_conv(f"encoder_{level}", x, width))
         x = builder.add(f"encoder_{level}_pool", "max_pool", skips[-1])
-    x = builder.double_conv("bridge", x, WIDTHS[-1])
-    for level, width in enumerate(reversed(WIDTHS[:-1]), start=1):
+    x = builder.double_conv("bridge", x, deepest)
+    for level, width in enumerate(reversed(widths), start=1):
         name = f"decoder_{level}"
         up = builder.transposed(f"{name}_up", x, width)
         joined = builder.add(f"{name}_concat", "concat", up, skips.pop())

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from nanonet_edge.graph import Graph
 from nanonet_edge.passes.activation import FuseActivation
 from nanonet_edge.passes.base import Pass, PassResult
-from nanonet_edge.passes.batch_norm import FoldBatchNorm, FoldReleasedShortcut
+from nanonet_edge.passes.batch_norm import FoldBatchNorm, FoldReleasedShortcut, NormAsConvolution
 from nanonet_edge.passes.boundary import FoldInputScale, SetHead, SwapInputChannels
-from nanonet_edge.passes.decoder import CommuteUpsample, SqueezeAsConvolution
+from nanonet_edge.passes.decoder import CommuteUpsample, SqueezeAsConvolution, TransposeAsConvolution
 from nanonet_edge.passes.encoder import MergeStridedPadding
 
 #: In the order in which they are applied.
@@ -18,6 +18,8 @@ DEFAULT_PASSES: tuple[Pass, ...] = (
     MergeStridedPadding(),
     FoldReleasedShortcut(),
     FoldBatchNorm(),
+    NormAsConvolution(),
+    TransposeAsConvolution(),
     SqueezeAsConvolution(),
     CommuteUpsample(),
     FuseActivation(),
@@ -55,11 +57,13 @@ __all__ = [
     "FoldReleasedShortcut",
     "FuseActivation",
     "MergeStridedPadding",
+    "NormAsConvolution",
     "Pass",
     "PassResult",
     "Rewritten",
     "SetHead",
     "SqueezeAsConvolution",
     "SwapInputChannels",
+    "TransposeAsConvolution",
     "rewrite",
 ]

@@ -41,10 +41,12 @@ def _plus_identity(norm: Node) -> dict[str, np.ndarray[tuple[int, ...], np.dtype
 
 
 class FoldBatchNorm(Pass):
-    """Convolution, batch norm  =>  convolution with scaled kernel and bias (Jacob et al., 2018)."""
+    """Convolution, batch norm  =>  convolution with scaled kernel and bias (Jacob et al., 2018).
+
+    A batch norm after anything else stays, for `NormAsConvolution`.
+    """
 
     name = "fold-batch-norm"
-    removes = frozenset({"batch_norm"})
 
     def _rewrite(self, graph: Graph, nodes: dict[str, Node]) -> int:
         consumers, changes = graph.consumers(), 0
@@ -72,3 +74,23 @@ def _folded(conv: Node, norm: Node) -> Node:
         "bias": ((conv.bias - w["mean"]) * scale + w["beta"]).astype(np.float32),
     }
     return conv.but(name=norm.name, weights=folded)
+
+
+class NormAsConvolution(Pass):
+    """A batch norm that no convolution precedes  =>  a depthwise 1x1 convolution.
+
+    Pre-activation residual units normalise sums, which others read as well. As a convolution
+    the batch norm takes up the activation behind it, and can be quantized.
+    """
+
+    name = "norm-as-convolution"
+    removes = frozenset({"batch_norm"})
+
+    def _rewrite(self, graph: Graph, nodes: dict[str, Node]) -> int:
+        norms = [node for node in graph if node.op == "batch_norm"]
+        for norm in norms:
+            identity = np.ones((1, 1, len(norm.weights["gamma"]), 1), np.float32)
+            attributes = {"strides": 1, "padding": "same"}
+            plain = Node(norm.name, "depthwise_conv2d", norm.inputs, {"kernel": identity}, attributes)
+            nodes[norm.name] = _folded(plain, norm)
+        return len(norms)

@@ -22,13 +22,14 @@ class FoldInputScale(Pass):
     without = frozenset({"batch_norm"})
 
     def _rewrite(self, graph: Graph, nodes: dict[str, Node]) -> int:
-        for reader in _input_readers(self.name, graph):
+        readers = list(_input_readers(self.name, graph))
+        for reader in readers:
             weights = {**reader.weights, "kernel": reader.weights["kernel"] / np.float32(255)}
             attributes = dict(reader.attributes)
             if "kernel_scales" in attributes:
                 attributes["kernel_scales"] = attributes["kernel_scales"] / 255
             nodes[reader.name] = reader.but(weights=weights, attributes=attributes)
-        return len(graph.consumers()[graph.input.name])
+        return len(readers)
 
 
 class SwapInputChannels(Pass):
@@ -38,23 +39,30 @@ class SwapInputChannels(Pass):
     without = frozenset({"batch_norm"})
 
     def _rewrite(self, graph: Graph, nodes: dict[str, Node]) -> int:
-        for reader in _input_readers(self.name, graph):
+        readers = list(_input_readers(self.name, graph))
+        for reader in readers:
             kernel = np.ascontiguousarray(reader.weights["kernel"][:, :, ::-1])
             nodes[reader.name] = reader.but(weights={**reader.weights, "kernel": kernel})
-        return len(graph.consumers()[graph.input.name])
+        return len(readers)
 
 
 def _input_readers(name: str, graph: Graph) -> Iterator[Node]:
-    """The convolutions that read the input, each once.
+    """The convolutions that read the input, each once, also where it was multiplied by one channel.
 
     Raises:
         GraphError: something else reads it.
     """
-    for reader in dict.fromkeys(graph.consumers()[graph.input.name]):
-        node = graph[reader]
-        if node.op != "conv2d":
-            raise GraphError(f"pass {name}: the input is read by '{reader}', a {node.op}")
-        yield node
+    consumers, shapes = graph.consumers(), graph.shapes()
+    frames = [graph.input.name]
+    for frame in frames:
+        for reader in dict.fromkeys(consumers[frame]):
+            node = graph[reader]
+            if node.op == "multiply" and node.inputs[0] == frame and shapes[node.inputs[1]][-1] == 1:
+                frames.append(reader)
+            elif node.op == "conv2d":
+                yield node
+            else:
+                raise GraphError(f"pass {name}: the input is read by '{reader}', a {node.op}")
 
 
 class SetHead(Pass):

@@ -74,6 +74,11 @@ class Sketch:
             "depthwise_conv2d", source, shape, channels * multiplier, bias=True, name=name, **attributes
         )
 
+    def transposed(self, source: str, filters: int = 4, *, bias: bool = True, name: str = "") -> str:
+        """A 2x2 transposed convolution with stride 2."""
+        shape = (2, 2, filters, self._channels[source])
+        return self._weighted("conv2d_transpose", source, shape, filters, bias=bias, name=name)
+
     def dense(self, source: str, units: int) -> str:
         """A dense layer without bias."""
         return self._weighted("dense", source, (self._channels[source], units), units, bias=False)

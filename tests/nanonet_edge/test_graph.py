@@ -20,6 +20,7 @@ WRONG_KERNEL = {"kernel": np.ones((1, 1, 5, 4), np.float32)}
     [
         ((INPUT, Node("x", "conv3d", ("image",))), "'x': unknown operation 'conv3d'"),
         ((INPUT, Node("x", "add", ("image",))), "'x': add cannot have 1 inputs"),
+        ((INPUT, Node("x", "concat", ("image",))), "'x': concat cannot have 1 inputs"),
         ((INPUT, Node("x", "relu", ("image", "image"))), "'x': relu cannot have 2 inputs"),
         ((INPUT, Node("x", "conv2d", ("image",))), r"'x': conv2d lacks \['kernel'\]"),
         (
@@ -60,6 +61,12 @@ def test_shapes_of_every_operation() -> None:
     expect(sketch.add("add", "image", "image"), 9, 9, 4)
     expect(sketch.add("concat", "image", "image", channels=8), 9, 9, 8)
     expect(sketch.add("upsample_bilinear", "image"), 18, 18, 4)
+    expect(sketch.add("upsample_nearest", "image"), 18, 18, 4)
+    expect(sketch.add("max_pool", "image"), 4, 4, 4)
+    expect(sketch.transposed("image", 5), 18, 18, 5)
+    expect(sketch.conv("image", 5, dilation=2), 9, 9, 5)
+    expect(sketch.conv("image", 5, dilation=2, padding="valid"), 5, 5, 5)
+    expect(sketch.add("concat", "image", "image", "image", channels=12), 9, 9, 12)
     expect(sketch.add("zero_pad", "image"), 10, 10, 4)
     expect(sketch.add("edge_pad", "image"), 11, 11, 4)
     expect(sketch.add("depth_to_space", "image", channels=1), 18, 18, 1)
@@ -70,6 +77,7 @@ def test_shapes_of_every_operation() -> None:
     expect(sketch.dense(pixel, 2), 1, 1, 2)
     kept = expect(sketch.add("global_mean", "image", keepdims=True), 1, 1, 4)
     expect(sketch.add("multiply", "image", kept), 9, 9, 4)
+    expect(sketch.add("broadcast", kept, "image"), 9, 9, 4)
     assert sketch.graph().shapes() == expected
 
 
@@ -79,10 +87,28 @@ def test_a_kernel_for_other_channels_has_no_shape() -> None:
         graph.shapes()
 
 
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (Node("x", "concat", ("image", "small")), "expected inputs of one size"),
+        (Node("x", "conv2d_transpose", ("image",), KERNEL), r"expected a 2x2 kernel, found \(3, 3\)"),
+        (
+            Node("x", "conv2d_transpose", ("image",), {"kernel": np.ones((2, 2, 4, 5), np.float32)}),
+            "expected 5 input channels, found 3",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_has_no_shape(node: Node, message: str) -> None:
+    graph = Graph((INPUT, Node("small", "max_pool", ("image",)), node), "x")
+    with pytest.raises(GraphError, match=f"'x': {message}"):
+        graph.shapes()
+
+
 def test_a_missing_bias_counts_as_zeros() -> None:
     conv = Node("x", "conv2d", ("image",), KERNEL)
     depthwise = conv.but(op="depthwise_conv2d")
     assert conv.bias.shape == (4,)
+    assert conv.but(op="conv2d_transpose").bias.shape == (3,)
     assert depthwise.bias.shape == (12,)
     assert not conv.bias.any()
     stored = np.arange(4, dtype=np.float32)
