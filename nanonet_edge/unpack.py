@@ -25,6 +25,8 @@ MAX_BYTES = 4 << 30
 #: JPEG and PNG hardly shrink: a hundredfold is no dataset.
 MAX_RATIO = 100
 _CHUNK = 1 << 20
+#: Archives below this may unpack to as much as one of this size: text shrinks more than images.
+_SMALL = 1 << 16
 _INNER_ARCHIVES = (".tar.gz", ".tgz", ".tar")
 #: What archivers leave behind.
 _JUNK = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db"})
@@ -84,7 +86,7 @@ def unpack_zip(
     Raises:
         InputError: it is no ZIP, is damaged, or has an entry that is refused.
     """
-    budget = _Budget(archive, min(max_bytes, MAX_RATIO * max(archive.stat().st_size, _CHUNK)), max_entries)
+    budget = _Budget(archive, min(max_bytes, MAX_RATIO * max(archive.stat().st_size, _SMALL)), max_entries)
     try:
         with zipfile.ZipFile(archive) as opened:
             entries = [one for one in opened.infolist() if not _is_junk(one.filename)]
