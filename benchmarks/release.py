@@ -17,18 +17,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nanonet_edge import atomic
-from nanonet_edge.benchmarks.accuracy import evaluate_model
+from nanonet_edge.benchmarks.accuracy import evaluate_models
 from nanonet_edge.benchmarks.accuracy_data import open_data
+from nanonet_edge.benchmarks.accuracy_models import find_models
 from nanonet_edge.benchmarks.agreement_data import VerificationData
 from nanonet_edge.checkpoint import load_checkpoint
 from nanonet_edge.errors import InputError, NanonetEdgeError
 from nanonet_edge.training.run import BEST_NAME, CURVES_NAME, LAST_NAME, read_run
+from nanonet_edge.variants import DEFAULT_SIZE, Topology, Variant
 from nanonet_edge.weights import files_of
 from nanonet_edge.weights.card import render_card
 from nanonet_edge.weights.facts import CrossValidation, Facts, Fold, Validated
 
 Which = Literal["best", "last"]
 _DATA = "kvasir-seg"
+#: What both presets have.
+_BATCH = 16
 
 
 def release(
@@ -37,20 +41,26 @@ def release(
     """Write a run's weights, facts, card and curves into `folder`; returns the facts.
 
     Raises:
-        InputError: a run is not finished, or not a run.
+        InputError: a run is not finished, not a run, or not of a NanoNet; the folds are not
+            those of one cross-validation.
         NanonetEdgeError: the validation images or a checkpoint cannot be used.
     """
     settings, result = _finished(run)
     data = open_data(validation)
     names: dict[Which, str] = {"best": BEST_NAME, "last": LAST_NAME}
-    validated = {which: _validated(run / name, data, result[which]["epoch"]) for which, name in names.items()}
+    size = settings["recipe"]["stages"][-1]["size"]
+    validated = {
+        which: _validated(run / name, data, size, result[which]["epoch"]) for which, name in names.items()
+    }
     checkpoint = load_checkpoint(run / names[ship])
+    if not isinstance(checkpoint.variant, Variant) or checkpoint.topology is None:
+        raise InputError(f"{run}: expected a NanoNet, found {checkpoint.variant.title}: it does not ship")
     files = files_of(checkpoint.variant, checkpoint.topology, folder)
     atomic.write_bytes(files.checkpoint, checkpoint.path.read_bytes())
     facts = Facts(
         variant=checkpoint.variant.name,
         topology=checkpoint.topology,
-        size=settings["recipe"]["stages"][-1]["size"],
+        size=size,
         parameters=checkpoint.graph.parameters,
         sha256=checkpoint.sha256,
         bytes=files.checkpoint.stat().st_size,
@@ -60,7 +70,7 @@ def release(
         shipped=ship,
         best=validated["best"],
         last=validated["last"],
-        images=len(data.samples),
+        images=len(data),
         cross_validation=_cross_validation(folds),
     )
     atomic.write_text(files.facts, facts.model_dump_json(indent=2) + "\n")
@@ -73,10 +83,18 @@ def command_of(settings: dict[str, Any], fold: str | None = None) -> str:
     """The command line that makes a run with these settings; files by name, without folders."""
     recipe, start = settings["recipe"], settings["start"]
     words = ["nanonet-edge", "train", "--data", _DATA, "--variant", settings["variant"]]
+    if settings["topology"] != Topology.RELEASED:
+        words += ["--topology", settings["topology"]]
     words += ["--preset", recipe["name"], "--epochs", str(sum(stage["epochs"] for stage in recipe["stages"]))]
     for option, key in (("--encoder-weights", "encoder"), ("--weights", "weights"), ("--teacher", "teacher")):
         if start[key]:
             words += [option, start[key]["file"]]
+    if not (start["encoder"] or start["weights"]):
+        words.append("--random-encoder")
+    size = recipe["stages"][-1]["size"]
+    for option, value, default in (("--size", size, DEFAULT_SIZE), ("--batch", recipe["batch"], _BATCH)):
+        if value != default:
+            words += [option, str(value)]
     if start["teacher"]:
         words += ["--distillation", f"{recipe['distillation']:g}"]
     if fold is not None:
@@ -91,8 +109,8 @@ def _finished(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return found["settings"], found["result"]
 
 
-def _validated(checkpoint: Path, data: VerificationData, epoch: int) -> Validated:
-    row = evaluate_model(checkpoint, data)
+def _validated(checkpoint: Path, data: VerificationData, size: int, epoch: int) -> Validated:
+    (row,) = evaluate_models(find_models([checkpoint], size=size), data).rows
     if row.mean is None:
         raise InputError(f"{checkpoint}: could not be evaluated: {row.failure}")
     return Validated(epoch=epoch + 1, accuracy=row.mean)
@@ -102,8 +120,14 @@ def _cross_validation(folds: Sequence[Path]) -> CrossValidation | None:
     if not folds:
         return None
     runs = [_finished(fold) for fold in folds]
+    first = runs[0][0]
+    for fold, (settings, _) in zip(folds, runs, strict=True):
+        if any(settings[key] != first[key] for key in ("variant", "topology", "recipe")):
+            raise InputError(f"{fold}: expected a run like {folds[0]}, found another network or recipe")
+    if len({settings["validation"]["digest"] for settings, _ in runs}) < len(runs):
+        raise InputError(f"{folds[0]}: expected runs that validate on different images, found the same twice")
     return CrossValidation(
-        command=command_of(runs[0][0], f"K/{len(runs)}"),
+        command=command_of(first, f"K/{len(runs)}"),
         folds=tuple(
             Fold(
                 part=index,

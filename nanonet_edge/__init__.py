@@ -21,6 +21,7 @@ from nanonet_edge.errors import (
     NanonetEdgeError,
     RuntimeFailure,
     TensorError,
+    TrainingError,
     UnsupportedError,
     UsageError,
 )
@@ -92,6 +93,7 @@ __all__ = [
     "Precision",
     "RuntimeFailure",
     "TensorError",
+    "TrainingError",
     "Topology",
     "UnsupportedError",
     "UsageError",

@@ -11,6 +11,7 @@
     │   ├── BundleError           3   a bundle that is damaged or not what it says
     │   └── TensorError           3   an array that does not meet the contract
     ├── RuntimeFailure            3   an engine refused or crashed on an artifact
+    ├── TrainingError             3   a training run that cannot go on
     └── DeviceError               4   a device that cannot be reached
 
 Every message is one line: what was expected, what was found, where.
@@ -78,6 +79,10 @@ class TensorError(InputError):
 
 class RuntimeFailure(NanonetEdgeError):
     """An inference engine refused an artifact or failed while running it."""
+
+
+class TrainingError(NanonetEdgeError):
+    """A training run whose loss is no longer a number."""
 
 
 class DeviceError(NanonetEdgeError):

@@ -26,6 +26,7 @@ OPTIONAL: dict[str, tuple[str, tuple[str, ...]]] = {
     "openvino": ("openvino", ("openvino",)),
     "albumentations": ("train", ("albumentations",)),
     "matplotlib": ("train", ("matplotlib",)),
+    "tensorboardX": ("tensorboard", ("tensorboardX",)),
 }
 
 #: They talk on stderr while they are imported, whatever their log levels are set to.
@@ -47,6 +48,9 @@ def require(module: str) -> ModuleType:
         # Both send usage data home when they convert. A module that cannot be imported is the
         # state in which they do not; who imported it before us has chosen otherwise.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    if root == "albumentations":
+        # It asks the package index for its newest version whenever it is imported.
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     try:
         if root in _TALKATIVE and root not in sys.modules:
             with quiet():

@@ -10,12 +10,16 @@ import typer
 
 from nanonet_edge.cli import common
 from nanonet_edge.errors import UsageError
-from nanonet_edge.variants import DEFAULT_SIZE, Topology, get_variant
+from nanonet_edge.variants import DEFAULT_SIZE, Topology, Variant, get_network, topology_of
 
 if TYPE_CHECKING:
     from nanonet_edge.training.recipe import Recipe
     from nanonet_edge.training.run import TrainingResult
     from nanonet_edge.training.state import EpochRecord
+
+
+#: Weight of a teacher's answers, the mask's cross-entropy having the same.
+_DISTILLATION = 0.5
 
 
 class Preset(str, Enum):
@@ -29,25 +33,33 @@ def train(
     data: Annotated[
         Path,
         typer.Option(
-            help="Folder with train/ and validation/, or with images/ and masks/ (a tenth is held out)."
+            help="A published dataset, or a folder with train/ and validation/, or with images/ and "
+            "masks/; where nothing is there to validate on, a tenth is held out."
         ),
     ],
-    variant: Annotated[str, typer.Option(help="a, b or c.")] = "c",
-    topology: Annotated[Topology, typer.Option(help="Which shortcut.")] = Topology.RELEASED,
+    variant: Annotated[str, typer.Option(help="a, b, c; resunet, resunet++, unet or doubleunet.")] = "c",
+    topology: Annotated[
+        Topology | None, typer.Option(help="Which shortcut a NanoNet has. Default: released.")
+    ] = None,
     validation: Annotated[
         Path | None, typer.Option(help="Folder with the validation images/ and masks/.")
     ] = None,
     fold: Annotated[
-        str | None, typer.Option(help="K/N: of N parts of the training images, validate on part K.")
+        str | None, typer.Option(metavar="K/N", help="Of N parts of the training images, validate on part K.")
     ] = None,
     preset: Annotated[Preset, typer.Option(help="The paper's recipe, or a faster one.")] = Preset.PAPER,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="At most. Default: 200 (paper), 60 (fast).")
+        int | None,
+        typer.Option(min=1, help="At most. Default: 200 (paper), 60 (fast, which takes 3 or more)."),
     ] = None,
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = DEFAULT_SIZE,
     batch: Annotated[int | None, typer.Option(min=2, help="Images per step. Default: 16.")] = None,
     encoder_weights: Annotated[
-        Path | None, typer.Option(help="ImageNet weights of MobileNetV2. Default: Keras's download.")
+        Path | None,
+        typer.Option(
+            help="ImageNet weights of MobileNetV2, for a NanoNet's encoder. Default: Keras's download; "
+            "the other networks have no such encoder and start from random weights."
+        ),
     ] = None,
     random_encoder: Annotated[
         bool, typer.Option("--random-encoder", help="Start from random weights, encoder and all.")
@@ -57,10 +69,11 @@ def train(
         Path | None, typer.Option(help="Checkpoint to distill from: its probabilities join the loss.")
     ] = None,
     distillation: Annotated[
-        float, typer.Option(min=0.0, help="Weight of the teacher's cross-entropy.")
-    ] = 0.5,
+        float | None,
+        typer.Option(min=0.0, help="Weight of the teacher's cross-entropy in the loss. Default: 0.5."),
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the run. Default: runs/nanonet-VARIANT.")
+        Path | None, typer.Option(help="Folder of the run. Default: runs/NAME, such as nanonet-c.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
@@ -68,23 +81,35 @@ def train(
         bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights, the order and the augmentation.")] = 0,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also log every epoch for TensorBoard, here.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Train a network on images with masks. Every epoch is kept: a killed run can be resumed."""
-    chosen = get_variant(variant)
-    recipe = _recipe(preset, epochs, size, batch, distillation if teacher else 0.0)
+    chosen = get_network(variant)
+    place = topology_of(chosen, topology)
+    if distillation is not None and teacher is None:
+        raise UsageError("--distillation weighs the answers of a teacher: give --teacher FILE")
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
+    weight = _DISTILLATION if distillation is None else distillation
+    recipe = _recipe(preset, epochs, size, batch, weight if teacher else 0.0)
     if weights is not None and (encoder_weights is not None or random_encoder):
         raise UsageError("--weights brings its own encoder: leave --encoder-weights and --random-encoder out")
     if random_encoder and encoder_weights is not None:
         raise UsageError("--random-encoder and --encoder-weights exclude each other")
     from nanonet_edge.extras import ensure
 
-    ensure("keras", "albumentations", "matplotlib")
+    ensure("keras", "albumentations", "matplotlib", *(["tensorboardX"] if tensorboard else []))
+    from contextlib import ExitStack
+
     from nanonet_edge.training.data import load
     from nanonet_edge.training.run import Job, Start
     from nanonet_edge.training.run import train as run_training
     from nanonet_edge.training.split import split_samples
     from nanonet_edge.training.start import imagenet_encoder
+    from nanonet_edge.training.tensorboard import TensorBoardLog
 
     split = split_samples(data, validation, fold)
     largest = recipe.stages[-1].size
@@ -93,21 +118,28 @@ def train(
     for line in (*training.skipped, *held_out.skipped):
         common.note(f"skipped: {line}")
     common.note(f"{len(training)} images to train on, {len(held_out)} to validate on ({split.rule})")
-    if encoder_weights is None and weights is None and not random_encoder:
+    if isinstance(chosen, Variant) and encoder_weights is None and weights is None and not random_encoder:
         encoder_weights = imagenet_encoder(chosen)
-    with common.progress() as progress:
+    with ExitStack() as stack:
+        log = stack.enter_context(TensorBoardLog(tensorboard)) if tensorboard else None
+        progress = stack.enter_context(common.progress())
+
+        def on_epoch(record: EpochRecord) -> None:
+            _say_epoch(record)
+            if log is not None:
+                log.write(record)
 
         def on_step(epoch: int, step: int, steps: int, loss: float) -> None:
             progress("train", epoch * steps + step, recipe.epochs * steps)
 
         result = run_training(
-            Job(chosen, recipe, topology, Start(encoder_weights, weights, teacher), seed),
+            Job(chosen, recipe, place, Start(encoder_weights, weights, teacher), seed),
             training,
             held_out,
-            output if output is not None else Path("runs") / f"nanonet-{chosen.name}",
+            output if output is not None else Path("runs") / chosen.stem,
             resume=resume,
             overwrite=overwrite,
-            on_epoch=_say_epoch,
+            on_epoch=on_epoch,
             on_step=on_step,
         )
     _print(result, as_json)

@@ -64,7 +64,7 @@ def show(
     if as_json:
         common.print_json(_facts(files))
         return
-    typer.echo(files.card.read_text(), nl=False)
+    typer.echo(files.card.read_text(encoding="utf-8"), nl=False)
 
 
 @weights.command()

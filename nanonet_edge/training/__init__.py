@@ -17,6 +17,7 @@ from nanonet_edge.training.run import Job, Outcome, Start, TrainingResult, train
 from nanonet_edge.training.split import Split, split_samples
 from nanonet_edge.training.start import imagenet_encoder, place_encoder
 from nanonet_edge.training.state import EpochRecord
+from nanonet_edge.training.tensorboard import TensorBoardLog
 
 __all__ = [
     "PRESETS",
@@ -27,6 +28,7 @@ __all__ = [
     "Split",
     "Stage",
     "Start",
+    "TensorBoardLog",
     "TrainingResult",
     "TrainingSet",
     "fast",

@@ -2,18 +2,20 @@
 
 The 1x1 convolution behind a concatenation with an upsampled tensor commutes with the
 upsampling (pass `commute-upsample`), batch norm or not: training runs on the cheaper graph, and
-the two halves of each such kernel are joined again when weights are saved.
+the two halves of each such kernel are joined again when weights are saved. A network whose halves
+could not be joined to the very weights that it started from is trained as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nanonet_edge.extras import require
-from nanonet_edge.graph import Graph
+from nanonet_edge.graph import Graph, Node, Weights
 from nanonet_edge.keras_network import build_keras
 from nanonet_edge.passes import CommuteUpsample
 
@@ -35,6 +37,8 @@ class TrainableNetwork:
     def __init__(self, graph: Graph, size: int, momentum: float | None = None) -> None:
         self._straight = graph
         cheaper = CommuteUpsample().run(graph.with_size(size)).graph
+        if not _same_weights(_restored(graph, cheaper), graph):
+            cheaper = graph.with_size(size)
         if momentum is not None:
             nodes = tuple(
                 node.but(attributes={**node.attributes, "momentum": momentum})
@@ -56,19 +60,11 @@ class TrainableNetwork:
 
     def graph(self) -> Graph:
         """The unrewritten network with the model's present weights."""
-        trained = {
-            node.name: dict(
-                zip(node.weights, map(np.array, self.model.get_layer(node.name).get_weights()), strict=True)
-            )
-            for node in self._weighted
-        }
-        return Graph(
-            tuple(
-                node.but(weights=_joined(trained, node.name)) if node.weights else node
-                for node in self._straight
-            ),
-            self._straight.output,
-        )
+        trained = []
+        for node in self._weighted:
+            arrays = map(np.array, self.model.get_layer(node.name).get_weights())
+            trained.append(node.but(weights=dict(zip(node.weights, arrays, strict=True))))
+        return _restored(self._straight, trained)
 
     def reestimate(self, batches: Any) -> None:
         """Replace the batch norms' statistics by their mean over batches.
@@ -93,8 +89,23 @@ class TrainableNetwork:
                 layer.momentum = momentum
 
 
-def _joined(trained: dict[str, dict[str, npt.NDArray[np.float32]]], name: str) -> dict[str, Any]:
-    if name in trained:
-        return trained[name]
-    low, skip = trained[f"{name}_low"], trained[f"{name}_skip"]
+def _restored(straight: Graph, cheaper: Iterable[Node]) -> Graph:
+    """The unrewritten network with the weights of the nodes of the cheaper one."""
+    weights = {node.name: node.weights for node in cheaper if node.weights}
+    nodes = (node.but(weights=_joined(weights, node.name)) if node.weights else node for node in straight)
+    return Graph(tuple(nodes), straight.output)
+
+
+def _joined(weights: Mapping[str, Weights], name: str) -> Weights:
+    if name in weights:
+        return weights[name]
+    low, skip = weights[f"{name}_low"], weights[f"{name}_skip"]
     return {"kernel": np.concatenate([low["kernel"], skip["kernel"]], axis=2), "bias": skip["bias"]}
+
+
+def _same_weights(first: Graph, second: Graph) -> bool:
+    return all(
+        one.weights.keys() == other.weights.keys()
+        and all(np.array_equal(one.weights[key], other.weights[key]) for key in other.weights)
+        for one, other in zip(first, second, strict=True)
+    )

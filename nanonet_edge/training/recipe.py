@@ -11,6 +11,8 @@ from nanonet_edge.variants import check_size
 Optimizer = Literal["nadam", "adamw"]
 Augmentation = Literal["paper", "strong", "none"]
 
+_FAST_STAGES = 3
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -119,7 +121,12 @@ def fast(size: int = 256, epochs: int = 60) -> Recipe:
     Cosine schedule, dice and cross-entropy, batch norms that follow within ten steps and whose
     statistics are estimated anew at the end, a moving average of the weights, and an encoder
     whose first layer is adapted to the input.
+
+    Raises:
+        UsageError: fewer epochs than stages.
     """
+    if epochs < _FAST_STAGES:
+        raise UsageError(f"preset 'fast' has {_FAST_STAGES} stages: expected as many epochs, found {epochs}")
     half = max(size // 64 * 32, 32)
     middle = max(size * 3 // 4 // 32 * 32, 32)
     full, between = max(epochs // 15, 1), max(epochs * 2 // 15, 1)

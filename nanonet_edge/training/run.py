@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from nanonet_edge import atomic
-from nanonet_edge.checkpoint import load_checkpoint, save_checkpoint
-from nanonet_edge.errors import InputError, UsageError
+from nanonet_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from nanonet_edge.errors import CheckpointError, InputError, UsageError
 from nanonet_edge.extras import ensure, version_of
 from nanonet_edge.graph import Graph
 from nanonet_edge.network import build_network, initial_fill
@@ -30,7 +30,7 @@ from nanonet_edge.training.recipe import Recipe
 from nanonet_edge.training.start import place_encoder
 from nanonet_edge.training.state import EpochRecord
 from nanonet_edge.training.trainer import Report, Tick, Trainer
-from nanonet_edge.variants import Topology, Variant
+from nanonet_edge.variants import Network, Topology, Variant, topology_of
 
 SCHEMA_VERSION = 1
 RUN_NAME = "run.json"
@@ -46,7 +46,7 @@ class Start:
     """Where the weights come from: at most one of an ImageNet encoder and a whole checkpoint.
 
     Attributes:
-        encoder: file of MobileNetV2 weights as Keras distributes them.
+        encoder: file of MobileNetV2 weights as Keras distributes them, for a NanoNet.
         weights: checkpoint of the same variant and topology.
         teacher: checkpoint of any variant, for a recipe with distillation.
     """
@@ -61,15 +61,16 @@ class Job:
     """What is trained, and how: with the data, all that decides the weights that come out.
 
     Attributes:
-        variant, topology: which network.
+        variant: which network.
+        topology: of a NanoNet; None is `released`.
         recipe: what to do: see `nanonet_edge.training.PRESETS`.
         start: where the weights come from.
         seed: of the initial weights, the order and the augmentation.
     """
 
-    variant: Variant
+    variant: Network
     recipe: Recipe
-    topology: Topology = Topology.RELEASED
+    topology: Topology | None = None
     start: Start = Start()
     seed: int = 0
 
@@ -124,17 +125,26 @@ def train(
 
     Raises:
         UsageError: `output` holds a run and neither `resume` nor `overwrite` is given, or a
-            resumed run's settings differ; a teacher without distillation, or the reverse.
-        CheckpointError: a file of `start` is damaged or holds another network.
+            resumed run's settings differ; a teacher without distillation, or the reverse; an
+            encoder for a network that has none; validation images of another size.
+        InputError: the run in `output` is damaged.
+        CheckpointError: a file of `start` is damaged or holds another network, or one of several
+            classes.
+        TrainingError: a loss is not finite.
         MissingExtraError: Keras, albumentations or matplotlib is not installed.
     """
     ensure("keras", "albumentations", "matplotlib")
     if (job.start.teacher is None) != (job.recipe.distillation == 0):
         raise UsageError("distillation takes both: a teacher, and a weight for it in the recipe")
+    if job.start.encoder is not None and not isinstance(job.variant, Variant):
+        raise UsageError(f"{job.variant.title} has no MobileNetV2 encoder: give no weights for one")
+    size = job.recipe.stages[-1].size
+    if validation.frames.shape[1] != size:
+        raise UsageError(f"expected validation images of {size} pixels, found {validation.frames.shape[1]}")
     folder = Path(output)
     settings = _settings(job, training, validation)
     _prepare(folder, settings, resume=resume, overwrite=overwrite)
-    teacher = load_checkpoint(job.start.teacher).graph if job.start.teacher is not None else None
+    teacher = _one_class(load_checkpoint(job.start.teacher)) if job.start.teacher is not None else None
 
     def after_epoch(record: EpochRecord) -> None:
         _write_history(folder, trainer.state.history)
@@ -152,6 +162,8 @@ def train(
         on_step=on_step,
     )
     state = trainer.run()
+    # A run killed after its last epoch was kept may lack that line.
+    _write_history(folder, state.history)
     draw_curves(state.history, folder / CURVES_NAME)
     outcomes = {}
     for name, arrays, epoch in (
@@ -171,13 +183,19 @@ def train(
 def _first_graph(job: Job) -> Graph:
     """The network with the weights to start from."""
     if job.start.weights is not None:
-        found = load_checkpoint(job.start.weights, variant=job.variant.name, topology=job.topology)
-        return found.graph
+        topology = topology_of(job.variant, job.topology)
+        return _one_class(load_checkpoint(job.start.weights, variant=job.variant.name, topology=topology))
     size = job.recipe.stages[-1].size
     graph = build_network(job.variant, job.topology, size=size, fill=initial_fill(job.seed))
     if job.start.encoder is None:
         return graph
     return place_encoder(graph, job.start.encoder, adapt_input=job.recipe.adapt_input)
+
+
+def _one_class(checkpoint: Checkpoint) -> Graph:
+    if checkpoint.classes != 1:
+        raise CheckpointError(f"{checkpoint.path}: expected one class, found {checkpoint.classes}")
+    return checkpoint.graph
 
 
 def _settings(job: Job, training: TrainingSet, validation: TrainingSet) -> dict[str, Any]:
@@ -186,10 +204,11 @@ def _settings(job: Job, training: TrainingSet, validation: TrainingSet) -> dict[
     def described(data: TrainingSet) -> dict[str, Any]:
         return {"images": len(data), "digest": data.digest, "skipped": list(data.skipped)}
 
+    topology = topology_of(job.variant, job.topology)
     given = {item.name: getattr(job.start, item.name) for item in fields(job.start)}
     return {
         "variant": job.variant.name,
-        "topology": str(job.topology),
+        "topology": str(topology) if topology else None,
         "recipe": job.recipe.as_dict(),
         "start": {
             name: {"file": path.name, "sha256": sha256_file(path)} if path else None
@@ -205,6 +224,8 @@ def _settings(job: Job, training: TrainingSet, validation: TrainingSet) -> dict[
 
 def _prepare(folder: Path, settings: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Leave `folder` ready for a run with these settings, or say why it is not."""
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
     run = folder / RUN_NAME
     if run.exists() and not overwrite:
         found = read_run(folder)
@@ -212,21 +233,33 @@ def _prepare(folder: Path, settings: dict[str, Any], *, resume: bool, overwrite:
             raise UsageError(
                 f"{folder}: holds a training run: --resume goes on with it, --overwrite replaces it"
             )
-        if found.get("result"):
+        if found["result"]:
             raise UsageError(f"{folder}: this run is finished: nothing to resume")
         # Through JSON, as the file has been: tuples have become lists.
         wanted = json.loads(json.dumps(settings))
-        differs = [key for key in wanted if wanted[key] != found.get("settings", {}).get(key)]
+        differs = _differing(wanted, found["settings"])
         if differs:
             raise UsageError(
                 f"{folder}: cannot be resumed: {', '.join(differs)} differ from when it was started"
             )
         return
-    if resume and not overwrite:
+    if resume:
         raise UsageError(f"{folder}: expected a training run to resume, found no {RUN_NAME}")
-    for name in (STATE_NAME, HISTORY_NAME, CURVES_NAME, BEST_NAME, LAST_NAME):
+    for name in (RUN_NAME, STATE_NAME, HISTORY_NAME, CURVES_NAME, BEST_NAME, LAST_NAME):
         (folder / name).unlink(missing_ok=True)
     atomic.write_text(run, json.dumps(_run_document(settings, None), indent=2) + "\n")
+
+
+def _differing(wanted: dict[str, Any], found: dict[str, Any], prefix: str = "") -> list[str]:
+    """Names of what differs, such as "seed" and "recipe.batch"."""
+    names = []
+    for key, value in wanted.items():
+        other = found.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            names += _differing(value, other, f"{prefix}{key}.")
+        elif value != other:
+            names.append(prefix + key)
+    return names
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -237,10 +270,11 @@ def read_run(folder: Path) -> dict[str, Any]:
     """
     path = folder / RUN_NAME
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or found.get("schema_version") != SCHEMA_VERSION:
+        found: dict[str, Any] = json.loads(path.read_text())
+        is_run = found["schema_version"] == SCHEMA_VERSION and isinstance(found["settings"], dict)
+    except (OSError, ValueError, KeyError, TypeError):
+        is_run = False
+    if not is_run or "result" not in found:
         raise InputError(f"{path}: expected the settings of a training run (version {SCHEMA_VERSION})")
     return found
 

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanonet_edge.datasets import Sample, draw, find_split, pair_masks
+from nanonet_edge.dataset_layouts import DEVELOPMENT, TRAIN, VALIDATION, open_dataset, recognise
+from nanonet_edge.datasets import Sample, draw
 from nanonet_edge.errors import DatasetError, UsageError
 
-_NAMED_FOLDERS = ("train", "validation")
 _HELD_OUT = 10
 
 
@@ -26,36 +26,55 @@ def split_samples(data: Path, validation: Path | None = None, fold: str | None =
     """Part a dataset.
 
     Args:
-        data: a folder with train/ and validation/, each with images/ and masks/; or with
-            images/ and masks/ itself.
-        validation: a folder with images/ and masks/; None takes data/validation, or else holds
-            out a tenth of the images, drawn by a hash of their names.
+        data: a folder in a layout that `nanonet_edge.dataset_layouts` knows, with masks. Its
+            split "train" trains, or else "development"; where there are no splits, all of it.
+        validation: another such folder; None takes the split "val" of `data`, or else holds out
+            a tenth of the training images, drawn by a hash of their names. A split "test" is
+            never looked at.
         fold: "K/N": part K (from 1) of N of the training images validates instead; the parts
             are drawn by a hash of the names and do not overlap.
 
     Raises:
-        DatasetError: a folder has no images, or no masks for them.
+        DatasetError: a folder has no images, or no masks for them; an image is in both parts.
         UsageError: the fold makes no sense, or is given together with `validation`.
     """
     if fold is not None and validation is not None:
         raise UsageError("--fold validates on training images: leave --validation out")
-    named = [data / name for name in _NAMED_FOLDERS]
-    has_both = all(folder.is_dir() for folder in named)
-    training = _samples(named[0] if has_both else data)
+    splits = [part.name for part in recognise(data).splits]
+    training = _samples(data, _training_split(data, splits))
     if fold is not None:
         part, parts = _parse_fold(fold, len(training))
         return _hold_out(training, part, parts, f"part {part + 1} of {parts} of the training images")
-    if validation is None and not has_both:
-        return _hold_out(training, 0, _HELD_OUT, "a tenth held out by a hash of the names")
-    chosen = validation if validation is not None else named[1]
-    return Split(training, _samples(chosen), f"{chosen.name}/ validates")
+    if validation is not None:
+        return _disjoint(Split(training, _samples(validation, None), f"{validation.name}/ validates"))
+    if VALIDATION in splits:
+        return _disjoint(Split(training, _samples(data, VALIDATION), "the dataset's own split"))
+    return _hold_out(training, 0, _HELD_OUT, "a tenth held out by a hash of the names")
 
 
-def _samples(folder: Path) -> tuple[Sample, ...]:
-    images, masks = find_split(folder)
-    if masks is None:
+def _training_split(data: Path, splits: list[str]) -> str | None:
+    found = next((name for name in (TRAIN, DEVELOPMENT) if name in splits), None)
+    if splits and found is None:
+        raise DatasetError(f"{data}: expected a split to train on, found {', '.join(splits)}")
+    return found
+
+
+def _samples(folder: Path, split: str | None) -> tuple[Sample, ...]:
+    dataset = open_dataset(folder, split)
+    if not dataset.has_masks:
         raise DatasetError(f"{folder}: expected the folders images/ and masks/, found no such two")
-    return pair_masks(images, masks).samples
+    return dataset.samples
+
+
+def _disjoint(split: Split) -> Split:
+    """What is trained on must not choose the stopping point."""
+    images = {sample.image.resolve() for sample in split.training}
+    shared = [sample.image for sample in split.validation if sample.image.resolve() in images]
+    if shared:
+        raise DatasetError(
+            f"{shared[0]}: expected images that are not trained on, found {len(shared)} in both parts"
+        )
+    return split
 
 
 def _parse_fold(fold: str, count: int) -> tuple[int, int]:

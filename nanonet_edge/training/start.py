@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,12 @@ from nanonet_edge.variants import Variant
 
 #: Where Keras's own `MobileNetV2(weights="imagenet")` looks.
 _KERAS_WEIGHTS = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
+
+#: Of the files that are there, by alpha.
+_SHA256 = {
+    0.35: "df1c3db1d0d9193719c4c70f707c56f7021f999f825bdc57454c275cf6def19f",
+    0.50: "279052de2cfa801003aa6cc25cc4d007d35dd0b76f06935268c79788b7642d05",
+}
 
 #: The encoder is what MobileNetV2 calls so; the bridge is the first layer of NanoNet's own.
 _FIRST_OWN_LAYER = "bridge"
@@ -84,7 +92,13 @@ def imagenet_encoder(variant: Variant) -> Path:
     keras = require("keras")
     name = f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{variant.alpha:.2g}_224_no_top.h5"
     try:
-        return Path(keras.utils.get_file(name, _KERAS_WEIGHTS + name, cache_subdir="models"))
+        # It talks on stdout, which is for data.
+        with contextlib.redirect_stdout(sys.stderr):
+            return Path(
+                keras.utils.get_file(
+                    name, _KERAS_WEIGHTS + name, cache_subdir="models", file_hash=_SHA256[variant.alpha]
+                )
+            )
     except Exception as error:  # noqa: BLE001 - Keras raises a bare Exception for a failed download
         reason = " ".join(str(error).split())
         raise InputError(

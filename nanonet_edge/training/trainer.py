@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nanonet_edge.errors import TrainingError
 from nanonet_edge.extras import require
 from nanonet_edge.graph import Graph
 from nanonet_edge.keras_network import build_keras
@@ -45,7 +46,8 @@ class Trainer:
     Args:
         graph: the unrewritten network with the weights to start from.
         recipe: what to do.
-        training, validation: images at the size of the recipe's last stage or larger.
+        training: images, best at the size of the recipe's last stage.
+        validation: images at the size of the recipe's last stage.
         state_file: where the run's state is kept; a run goes on from what it finds there.
         seed: decides order and augmentation.
         teacher: an unrewritten, trained network to distill from, if the recipe asks for it.
@@ -88,7 +90,11 @@ class Trainer:
         return -(-len(self.training) // self.recipe.batch)
 
     def run(self) -> RunState:
-        """Train to the end, or until the validation loss no longer falls; return the final state."""
+        """Train to the end, or until the validation loss no longer falls; return the final state.
+
+        Raises:
+            TrainingError: a loss is not finite. The last whole epoch's state stays on disk.
+        """
         while self.state.epoch < self.recipe.epochs and not self._is_exhausted():
             self._epoch()
         return self.state
@@ -167,6 +173,7 @@ class Trainer:
             rate = self._rate(stage, within + step / self.steps)
             self._optimizer.learning_rate.assign(rate)
             losses.append(float(self._network.model.train_on_batch(x, self._target(x, y))))
+            _check_finite(losses[-1], f"epoch {epoch + 1}, step {step + 1}: the loss")
             self.state.step += 1
             self._average()
             self._on_step(epoch, step + 1, self.steps, float(np.mean(losses)))
@@ -217,6 +224,7 @@ class Trainer:
             return None
         candidate = self.state.average or self.state.weights
         found = self.validate([array.copy() for array in candidate])
+        _check_finite(found.loss, f"epoch {self.state.epoch + 1}: the validation loss")
         self._network.set_weights(self.state.weights)
         if found.loss < self.state.best_loss:
             self.state.best = [array.copy() for array in candidate]
@@ -254,6 +262,11 @@ def validate(model: Any, data: TrainingSet, loss: Callable[[Any, Any], Any], bat
             for mask, one in zip(masks, p, strict=True)
         ]
     return Validation(float(np.mean(losses)), float(np.mean(scores)))
+
+
+def _check_finite(loss: float, what: str) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(f"{what} is {loss}, expected a finite number: lower the learning rate")
 
 
 def _without_teacher(recipe: Recipe) -> Recipe:

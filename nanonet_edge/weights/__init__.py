@@ -33,8 +33,9 @@ class BundledWeights:
     calibration: Path
 
 
-def files_of(variant: Variant, topology: Topology, folder: Path = _FOLDER) -> BundledWeights:
-    """Where the files of a network's weights lie in a folder, there or not."""
+def files_of(variant: Variant, topology: Topology, folder: Path | None = None) -> BundledWeights:
+    """Where the files of a network's weights lie in a folder (None: the package's), there or not."""
+    folder = folder or _FOLDER
     stem = f"nanonet-{variant.name}.{topology}"
     return BundledWeights(
         variant,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from nanonet_edge.variants import DEFAULT_SIZE, Topology
 from nanonet_edge.weights.facts import CrossValidation, Facts
 
 _DATASET = 'the released split of Kvasir-SEG (Jha et al., "Kvasir-SEG: A Segmented Polyp Dataset", MMM 2020)'
@@ -48,13 +49,20 @@ rate over the epochs: `{stem}.png`.
 On the {facts.images} validation images, mean with 95 % bootstrap interval, fp32, masks at network size.
 The validation images selected the epoch and nothing else; the last epoch stands beside it.
 
-    nanonet-edge evaluate --bundled --variant {facts.variant} --data kvasir-seg/validation
+    {_evaluation(facts)}
 
 {_accuracy(facts)}
 {_cross_validation(facts.cross_validation)}
 Known limits: one dataset from one hospital group, still frames, cases selected to show a polyp. It will
 mark folds, bubbles and instruments now and then, and it was never tried on capsule frames.
 """
+
+
+def _evaluation(facts: Facts) -> str:
+    command = f"nanonet-edge evaluate --bundled --variant {facts.variant} --data kvasir-seg/validation"
+    if facts.topology is not Topology.RELEASED:
+        command += f" --topology {facts.topology}"
+    return command if facts.size == DEFAULT_SIZE else f"{command} --size {facts.size}"
 
 
 def _training(facts: Facts) -> str:
@@ -74,11 +82,13 @@ def _training(facts: Facts) -> str:
     if recipe["reestimate"]:
         parts.append(f"Batch-norm statistics estimated anew over {recipe['reestimate']} batches at the end.")
     parts.append(f"Seed {settings['seed']}, Keras {settings['keras']} on {settings['backend']}.")
-    return " ".join(parts)
+    return " ".join(part for part in parts if part)
 
 
 def _start(start: dict[str, Any]) -> str:
     said = []
+    if not (start["encoder"] or start["weights"]):
+        said.append("Started from random weights.")
     if start["encoder"]:
         said.append(
             f"Encoder: ImageNet weights as Keras distributes them (Apache-2.0), {_file(start['encoder'])}."

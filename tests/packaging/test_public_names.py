@@ -20,6 +20,7 @@ ERRORS = {
     "NanonetEdgeError",
     "RuntimeFailure",
     "TensorError",
+    "TrainingError",
     "UnsupportedError",
     "UsageError",
 }
