@@ -6,7 +6,8 @@ made up, so accuracy on them says nothing about patients.
 
 A frame is a relief: an open or side-on gut wall with folds, and polyps as lit ellipsoids on
 it, seen with the light at the camera. Tissue colour, mottling, vessels and highlights are
-painted on, then come motion blur, the black border of the endoscope's picture, and noise.
+painted on, then come motion blur, the black border of the endoscope's picture, and noise. That
+the corners are darker than the middle follows from the light at the camera.
 """
 
 from __future__ import annotations
