@@ -43,6 +43,7 @@ VOCABULARY = {
     "build_network",
     "evaluate",
     "load_checkpoint",
+    "open_dataset",
     "preprocess",
     "read_frame",
     "rewrite",
