@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tests.tiny_run import TinyRun
 
 TEST_DATA_VARIABLE = "NANONET_EDGE_TEST_DATA"
 
@@ -34,6 +37,14 @@ def test_data() -> Path:
     if not folder:
         pytest.skip(f"needs real data: set {TEST_DATA_VARIABLE}")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """A finished training run; leave its folder as it is."""
+    from tests.tiny_run import make_tiny_run
+
+    return make_tiny_run(tmp_path_factory.mktemp("tiny-run"))
 
 
 def _fail_needless_skip(report: Report) -> Report:
