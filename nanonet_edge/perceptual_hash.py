@@ -15,9 +15,9 @@ How `SAME_SCENE` was chosen, on the 900 Kvasir-SEG images at 352x352, measured:
 - Of 200 images, copies that were saved as JPEG of quality 30, resized to 128x128, brightened by a fifth,
   gamma-corrected by 1.4 or mirrored were at 25 or less; cropped by 6 percent at every side at 66;
   cropped at random, brightened, resized to 224x224 and saved at quality 50 at 71.
-- 75 lies between. Crops of 10 percent were missed in 9 of 200, and so are other frames of the same
-  video once the camera has moved (two more pairs of one scene across the splits, at 88 and 92): no
-  finding means no copy, not no patient in common.
+- 75 lies between. Crops of 10 percent at every side were missed in 4 of 200, and so are other frames
+  of the same video once the camera has moved (two more pairs of one scene across the splits, at 88
+  and 92): no finding means no copy, not no patient in common.
 
 `tests/nanonet_edge/test_perceptual_hash.py` repeats this.
 """
@@ -27,6 +27,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -82,14 +83,10 @@ def fingerprint(frame: Frame) -> Fingerprint | None:
     thumbnail = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
     if thumbnail.std() < _LEAST_CONTRAST:
         return None
-    views = np.stack(
-        [
-            _hash(thumbnail[top : _THUMBNAIL - bottom, left : _THUMBNAIL - right])
-            for top, bottom, left, right in itertools.product(_MARGINS, repeat=4)
-        ]
-    )
-    mirrored = np.stack([_hash(np.flip(thumbnail, axes)) for axes in (1, 0, (0, 1))])
-    return Fingerprint(views[0], mirrored, views)
+    whole = slice(0, 1)
+    mirrored = [_hashes(np.flip(thumbnail, axes), whole)[0] for axes in (1, 0, (0, 1))]
+    views = _hashes(thumbnail, slice(None))
+    return Fingerprint(views[0], np.stack(mirrored), views)
 
 
 def distance(first: Fingerprint, second: Fingerprint) -> int:
@@ -135,14 +132,36 @@ def find_matches(
     return [Match(there[first], there[second], bits) for (first, second), bits in sorted(found.items())]
 
 
-def _hash(grey: npt.NDArray[np.uint8]) -> Bits:
-    import cv2
+def _hashes(thumbnail: npt.NDArray[np.uint8], crops: slice) -> Bits:
+    """Hash crops of a thumbnail: (n * n, 64) uint8 for n crops of its height and its width each."""
+    grey = thumbnail.astype(np.float32)
+    few, many = _averaging(_CELLS)[crops], _averaging(_CELLS + 1)[crops]
+    wide, tall = _cells(few, grey, many), _cells(many, grey, few)
+    across, down = wide[..., 1:] > wide[..., :-1], tall[..., 1:, :] > tall[..., :-1, :]
+    views = len(few) ** 2
+    return np.packbits(np.concatenate((across.reshape(views, -1), down.reshape(views, -1)), axis=1), axis=1)
 
-    grey = np.ascontiguousarray(grey)
-    wide = cv2.resize(grey, (_CELLS + 1, _CELLS), interpolation=cv2.INTER_AREA)
-    tall = cv2.resize(grey, (_CELLS, _CELLS + 1), interpolation=cv2.INTER_AREA)
-    across, down = wide[:, 1:] > wide[:, :-1], tall[1:] > tall[:-1]
-    return np.packbits(np.concatenate((across.ravel(), down.ravel())))
+
+def _cells(
+    down: npt.NDArray[np.float32], grey: npt.NDArray[np.float32], across: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Means over the cells of each crop: (n, n, rows, columns), from (n, rows, 144) and (n, columns, 144)."""
+    product = down.reshape(-1, _THUMBNAIL) @ grey @ across.reshape(-1, _THUMBNAIL).T
+    # Rounded as a picture is: the noise in the black corners must not decide a bit.
+    means = np.rint(product).reshape(*down.shape[:2], *across.shape[:2])
+    return np.asarray(means.transpose(0, 2, 1, 3), np.float32)
+
+
+@cache
+def _averaging(cells: int) -> npt.NDArray[np.float32]:
+    """Weights that average the pixels of a line into cells, for each crop: (9, cells, 144) float32."""
+    lines = np.arange(_THUMBNAIL, dtype=np.float64)
+    weights = []
+    for before, after in itertools.product(_MARGINS, repeat=2):
+        edges = np.linspace(before, _THUMBNAIL - after, cells + 1)[:, np.newaxis]
+        overlap = np.minimum(lines + 1.0, edges[1:]) - np.maximum(lines, edges[:-1])
+        weights.append(np.clip(overlap, 0.0, None) / (edges[1] - edges[0]))
+    return np.stack(weights).astype(np.float32)
 
 
 def _signs(packed: Bits) -> npt.NDArray[np.float32]:
