@@ -28,6 +28,8 @@ def build_loss(recipe: Recipe) -> Callable[[Any, Any], Any]:
         return -ops.mean(target * ops.log(p + _TINY) + (1.0 - target) * ops.log(1.0 - p + _TINY))
 
     def loss(target: Any, p: Any) -> Any:
+        # Validation hands over NumPy arrays, which PyTorch does not multiply with its tensors.
+        target, p = ops.convert_to_tensor(target), ops.convert_to_tensor(p)
         mask = target[..., :1]
         total = 0.0
         if recipe.dice:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
+
+import numpy as np
 import pytest
 
 from nanonet_edge.checkpoint import load_checkpoint
 from nanonet_edge.errors import UsageError
+from nanonet_edge.image_header import read_header
 from nanonet_edge.interpreter import evaluate
+from nanonet_edge.manifest import sha256_file
 from nanonet_edge.variants import VARIANTS, Topology
-from nanonet_edge.weights import bundled_weights
+from nanonet_edge.weights import BundledWeights, all_bundled_weights, bundled_weights
+from nanonet_edge.weights.card import render_card
+from nanonet_edge.weights.facts import read_facts
 from tests.nanonet_edge.graphs import image
 
 
@@ -30,3 +38,34 @@ def test_what_does_not_ship_is_answered_with_what_does() -> None:
         UsageError, match=r"NanoNet-C \(described\): give --weights FILE \(shipped: nanonet-c\.released"
     ):
         bundled_weights(VARIANTS["c"], Topology.DESCRIBED)
+
+
+WITH_FACTS = [files for files in all_bundled_weights() if files.facts.is_file()]
+
+
+def test_all_that_ship_have_facts_or_none_has_yet() -> None:
+    assert WITH_FACTS in ([], list(all_bundled_weights()))
+
+
+@pytest.mark.parametrize("files", WITH_FACTS, ids=lambda files: str(files.checkpoint.name))
+def test_the_facts_of_what_ships_are_true(files: BundledWeights) -> None:
+    facts, found = read_facts(files.facts), load_checkpoint(files.checkpoint)
+    assert (found.variant, found.topology) == (files.variant, files.topology)
+    assert (facts.variant, facts.topology) == (files.variant.name, files.topology)
+    assert facts.sha256 == found.sha256 == sha256_file(files.checkpoint)
+    assert facts.bytes == files.checkpoint.stat().st_size
+    assert facts.parameters == found.graph.parameters == files.variant.expected_parameters(files.topology)
+    assert facts.settings["variant"] == facts.variant
+    assert facts.settings["validation"]["images"] == facts.images
+    assert files.card.read_text(encoding="utf-8") == render_card(facts)
+    header = read_header(files.curves.read_bytes())
+    assert header is not None
+    with np.load(files.calibration, allow_pickle=False) as calibration:
+        recorded = json.loads(bytes(calibration["header"]))
+    assert (recorded["weights_sha256"], recorded["size"]) == (facts.sha256, facts.size)
+    # The card says of how many images the ranges are.
+    count = re.search(r"ranges of ([0-9]+) training images", render_card(facts))
+    assert count is not None
+    assert recorded["record"]["count"] == int(count[1])
+    # Nothing of the machine that trained them.
+    assert not re.search(r"/(home|root|tmp|work|Users)/", files.facts.read_text() + render_card(facts))
