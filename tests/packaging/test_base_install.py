@@ -33,6 +33,7 @@ NEED_EXTRA = {
     "train": ["--data", "frames"],
     "verify": ["bundle", "--data", "frames"],
     "bench": ["bundle"],
+    "paper-table": ["--variant", "c"],
 }
 NEED_NONE = {
     "compare",
