@@ -46,6 +46,7 @@ def release(
         NanonetEdgeError: the validation images or a checkpoint cannot be used.
     """
     settings, result = _finished(run)
+    cross_validation = _cross_validation(folds)
     data = open_data(validation)
     names: dict[Which, str] = {"best": BEST_NAME, "last": LAST_NAME}
     size = settings["recipe"]["stages"][-1]["size"]
@@ -71,7 +72,7 @@ def release(
         best=validated["best"],
         last=validated["last"],
         images=len(data),
-        cross_validation=_cross_validation(folds),
+        cross_validation=cross_validation,
     )
     atomic.write_text(files.facts, facts.model_dump_json(indent=2) + "\n")
     atomic.write_text(files.card, render_card(facts))
