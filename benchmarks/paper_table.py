@@ -9,7 +9,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from nanonet_edge.benchmarks.bench import bench
-from nanonet_edge.benchmarks.published import Paper, PublishedFigures, read_publication
+from nanonet_edge.benchmarks.published import Paper, PublishedFigures, PublishedTable, read_publication
 from nanonet_edge.benchmarks.worker_process import Worker
 from nanonet_edge.benchmarks.worker_protocol import LoadRequest
 from nanonet_edge.bundle import Bundle
@@ -108,18 +108,17 @@ def count(network: str, size: int) -> Counted:
 
 def published(network: str) -> tuple[Published, ...]:
     """What each table of the paper prints about a network."""
-    title = get_network(network).title
-    found = []
-    for table in read_publication().tables:
-        source = {"table": table.table, "dataset": table.dataset}
-        figures = table.rows.get(network)
-        if figures is None:
-            found.append(Published(**source, reason=f"Table {table.table} has no row for {title}"))
-            continue
-        dashes = [name for name, value in figures.model_dump().items() if value is None]
-        missing = dict.fromkeys(dashes, f"Table {table.table} prints a dash")
-        found.append(Published(**source, figures=figures, missing=missing))
-    return tuple(found)
+    return tuple(_printed_in(table, network) for table in read_publication().tables)
+
+
+def _printed_in(table: PublishedTable, network: str) -> Published:
+    figures = table.rows.get(network)
+    if figures is None:
+        reason = f"Table {table.table} has no row for {get_network(network).title}"
+        return Published(table=table.table, dataset=table.dataset, reason=reason)
+    dashes = [name for name, value in figures.model_dump().items() if value is None]
+    missing = dict.fromkeys(dashes, f"Table {table.table} prints a dash")
+    return Published(table=table.table, dataset=table.dataset, figures=figures, missing=missing)
 
 
 def engine_for(file_format: Format, asked: str | None = None) -> str:

@@ -71,14 +71,14 @@ def _conv2d_transpose(node: Node, inputs: list[Tensor]) -> Tensor:
     kernel = node.weights["kernel"]
     n, height, width, _ = inputs[0].shape
     blocks = np.einsum("nhwi,aboi->nhawbo", inputs[0], kernel, optimize=True)
-    return blocks.reshape(n, 2 * height, 2 * width, kernel.shape[2]) + node.bias
+    return np.asarray(blocks.reshape(n, 2 * height, 2 * width, kernel.shape[2]) + node.bias)
 
 
 def _max_pool(node: Node, inputs: list[Tensor]) -> Tensor:
     del node
     n, height, width, channels = inputs[0].shape
     even = inputs[0][:, : height // 2 * 2, : width // 2 * 2]
-    return even.reshape(n, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
+    return np.asarray(even.reshape(n, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4)))
 
 
 def _batch_norm(node: Node, inputs: list[Tensor]) -> Tensor:
