@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,9 @@ class Augmenter:
         Returns:
             (n, size, size, 3) and (n, size, size) uint8.
         """
-        self._pipeline.set_random_seed(seed)
+        # One stream for all steps: `set_random_seed` gives each step one of its own from the same
+        # seed, and so always flips in both directions or in none.
+        self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))  # noqa: S311
         pairs = [self._pipeline(image=frame, mask=mask) for frame, mask in zip(frames, masks, strict=True)]
         return np.stack([pair["image"] for pair in pairs]), np.stack([pair["mask"] for pair in pairs])
 

@@ -74,6 +74,19 @@ def test_images_of_a_batch_are_changed_each_in_its_own_way(kind: str) -> None:
     assert len({mask.tobytes() for mask in new_masks}) >= 6
 
 
+@BOTH
+def test_mirror_images_are_among_them(kind: str) -> None:
+    """A change turns the picture or mirrors it: the sign of the area that two gradients span tells which."""
+    ramp = np.arange(96, dtype=np.uint8)
+    frame = np.stack([*np.meshgrid(2 * ramp, 2 * ramp), np.full((96, 96), 90, np.uint8)], axis=-1)
+    frames = np.repeat(frame[np.newaxis], 60, axis=0)
+    new_frames, _ = changed(kind, frames, np.zeros(frames.shape[:3], np.uint8), 96)
+    middle = new_frames[:, 30:66, 30:66].astype(np.float64)
+    (down_x, right_x), (down_y, right_y) = (np.gradient(middle[..., i], axis=(1, 2)) for i in (0, 1))
+    mirrored = np.median(right_x * down_y - down_x * right_y, axis=(1, 2)) < 0
+    assert 0.25 < mirrored.mean() < 0.75
+
+
 def test_none_resizes_alone() -> None:
     generator = np.random.default_rng(0)
     frames: npt.NDArray[np.uint8] = generator.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
