@@ -63,11 +63,19 @@ def read_execution(operators: Sequence[Operator]) -> Execution:
         if group.name == _DELEGATE:
             taken |= _members(group, original, producer)
     found = {
-        _ARITHMETIC.get((operator.dtypes[0], operator.dtypes[1]), "x".join(operator.dtypes[:2]))
+        _ARITHMETIC.get(pair, "x".join(pair))
         for operator in original
-        if operator.name in _CONVOLUTIONS and len(operator.dtypes) >= 2
+        if operator.name in _CONVOLUTIONS and len(pair := _multiplied(operator)) == 2
     }
     return Execution(len(original), len(taken), "+".join(sorted(found)) or "none")
+
+
+def _multiplied(operator: Operator) -> tuple[str, ...]:
+    """The dtypes of a convolution's activations and weights."""
+    if operator.name == "TRANSPOSE_CONV":
+        # Its inputs are the output's shape, the weights, the activations.
+        return operator.dtypes[2:0:-1]
+    return operator.dtypes[:2]
 
 
 def _members(group: Operator, original: Sequence[Operator], producer: dict[int, int]) -> set[int]:

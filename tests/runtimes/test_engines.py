@@ -141,6 +141,13 @@ def test_the_arithmetic_follows_from_the_dtypes(dtypes: tuple[str, ...], precisi
     assert read_execution([Operator("ADD", (0, 1), (2,), dtypes)]).precision == "none"
 
 
+@pytest.mark.parametrize(("activations", "weights"), [("float32", "float32"), ("int8", "int8")])
+def test_a_transposed_convolution_is_told_by_its_last_two_inputs(activations: str, weights: str) -> None:
+    transposed = Operator("TRANSPOSE_CONV", (7, 8, 0), (1,), ("int32", weights, activations))
+    plain = conv((1, 9), 2, activations, weights)
+    assert read_execution([transposed, plain]).precision == read_execution([plain]).precision
+
+
 # --- engines ----------------------------------------------------------------------------
 
 
