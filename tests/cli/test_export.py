@@ -172,3 +172,27 @@ def test_a_precision_that_one_format_lacks_is_left_out_with_a_word(tmp_path: Pat
     assert artifact.name == "nanonet-c.static_wi8_ai16.tflite"
     for name in ("onnx", "openvino"):
         assert f"{name}: no static_wi8_ai16" in done.stderr
+
+
+def test_another_network_of_the_paper(tmp_path: Path) -> None:
+    done = run("--variant", "resunet++", "--untrained", "--fp32", *SMALL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "ResUNet++, 64x64, untrained" in done.stdout
+    manifest = Bundle.open(tmp_path / "artifacts/resunet++").manifest
+    assert (manifest.variant, manifest.topology) == ("resunet++", None)
+    assert (manifest.weights.parameters, manifest.weights.is_untrained) == (4_070_385, True)
+    assert [artifact.name for artifact in manifest.artifacts] == ["resunet++.fp32.tflite"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--topology", "released", "--untrained"), "ResUNet++ has no topologies, as NanoNet has"),
+        ((), "no weights ship for ResUNet++: give --weights FILE, or --untrained"),
+    ],
+)
+def test_what_another_network_does_not_have(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = run("--variant", "resunet++", *arguments, cwd=tmp_path)
+    refused(done, 2, words)
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
