@@ -38,7 +38,16 @@ if TYPE_CHECKING:
     from nanonet_edge.network import build_network
     from nanonet_edge.passes import rewrite
     from nanonet_edge.reference import KerasReference
-    from nanonet_edge.variants import VARIANTS, Format, Head, Precision, Topology, Variant
+    from nanonet_edge.variants import (
+        COMPARATORS,
+        VARIANTS,
+        Comparator,
+        Format,
+        Head,
+        Precision,
+        Topology,
+        Variant,
+    )
 
 __version__ = "0.1.0"
 
@@ -46,7 +55,9 @@ __version__ = "0.1.0"
 _LAZY = {
     "Artifact": "nanonet_edge.bundle",
     "Bundle": "nanonet_edge.bundle",
+    "COMPARATORS": "nanonet_edge.variants",
     "Checkpoint": "nanonet_edge.checkpoint",
+    "Comparator": "nanonet_edge.variants",
     "Format": "nanonet_edge.variants",
     "Golden": "nanonet_edge.bundle",
     "Graph": "nanonet_edge.graph",
@@ -72,6 +83,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "COMPARATORS",
     "VARIANTS",
     "Artifact",
     "Bundle",
@@ -79,6 +91,7 @@ __all__ = [
     "CalibrationError",
     "Checkpoint",
     "CheckpointError",
+    "Comparator",
     "DatasetError",
     "DeviceError",
     "Format",

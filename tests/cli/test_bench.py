@@ -206,3 +206,13 @@ def test_absent_bundle_is_bad_input(tmp_path: Path) -> None:
     done = run(tmp_path / "none")
     assert done.exit_code == 3
     assert "expected a bundle folder" in done.stderr
+
+
+@pytest.mark.parametrize("origin", ["untrained (random, seed 0)", "made by the tests"])
+def test_random_weights_are_mentioned(bundle: Path, origin: str) -> None:
+    path = bundle / MANIFEST_NAME
+    path.write_text(path.read_text().replace('"made by the tests"', json.dumps(origin)))
+    done = run(bundle, *QUICK, "--artifact", ONNX)
+    assert done.exit_code == 0, done.output
+    said = f"weights: {origin}: times and sizes count, masks mean nothing" in done.stderr
+    assert said is origin.startswith("untrained")
