@@ -65,17 +65,18 @@ def read_execution(operators: Sequence[Operator]) -> Execution:
     found = {
         _ARITHMETIC.get(pair, "x".join(pair))
         for operator in original
-        if operator.name in _CONVOLUTIONS and len(pair := _multiplied(operator)) == 2
+        if operator.name in _CONVOLUTIONS and (pair := _multiplied(operator)) is not None
     }
     return Execution(len(original), len(taken), "+".join(sorted(found)) or "none")
 
 
-def _multiplied(operator: Operator) -> tuple[str, ...]:
-    """The dtypes of a convolution's activations and weights."""
-    if operator.name == "TRANSPOSE_CONV":
-        # Its inputs are the output's shape, the weights, the activations.
-        return operator.dtypes[2:0:-1]
-    return operator.dtypes[:2]
+def _multiplied(operator: Operator) -> tuple[str, str] | None:
+    """The dtypes of a convolution's activations and weights, if it lists both."""
+    # A transposed one's inputs are the output's shape, the weights, the activations.
+    activations, weights = (2, 1) if operator.name == "TRANSPOSE_CONV" else (0, 1)
+    if len(operator.dtypes) <= max(activations, weights):
+        return None
+    return operator.dtypes[activations], operator.dtypes[weights]
 
 
 def _members(group: Operator, original: Sequence[Operator], producer: dict[int, int]) -> set[int]:
