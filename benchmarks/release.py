@@ -1,9 +1,10 @@
 """Turn a finished training run into weights that ship: checkpoint, facts, card, curves.
 
-    python -m nanonet_edge.benchmarks.release RUN VALIDATION FOLDER [--ship best|last] [--folds RUN ...]
+    python -m nanonet_edge.benchmarks.release RUN DATA FOLDER [--ship best|last] [--folds RUN ...]
 
-RUN is a folder that `nanonet-edge train` wrote, VALIDATION the images and masks that it
-validated on. `python -m nanonet_edge.export.record` then adds the calibration.
+RUN is a folder that `nanonet-edge train` wrote, DATA the dataset that it was given, with its splits
+train and validation: validation images that show what a training image shows are named, and the
+accuracy is given without them, too. `python -m nanonet_edge.export.record` then adds the calibration.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from nanonet_edge.benchmarks.accuracy_data import open_data
 from nanonet_edge.benchmarks.accuracy_models import find_models
 from nanonet_edge.benchmarks.agreement_data import VerificationData
 from nanonet_edge.checkpoint import load_checkpoint
+from nanonet_edge.data_check import check_dataset
 from nanonet_edge.errors import InputError, NanonetEdgeError
+from nanonet_edge.metrics import mean_accuracy
 from nanonet_edge.training.run import BEST_NAME, CURVES_NAME, LAST_NAME, read_run
 from nanonet_edge.variants import DEFAULT_SIZE, Topology, Variant
 from nanonet_edge.weights import files_of
@@ -31,12 +34,19 @@ from nanonet_edge.weights.facts import CrossValidation, Facts, Fold, Validated
 
 Which = Literal["best", "last"]
 _DATA = "kvasir-seg"
+_TRAINING, _VALIDATION = "train", "validation"
 #: What both presets have.
 _BATCH = 16
 
 
 def release(
-    run: Path, validation: Path, folder: Path, *, ship: Which = "best", folds: Sequence[Path] = ()
+    run: Path,
+    data: Path,
+    folder: Path,
+    *,
+    ship: Which = "best",
+    folds: Sequence[Path] = (),
+    remarks: Sequence[str] = (),
 ) -> Facts:
     """Write a run's weights, facts, card and curves into `folder`; returns the facts.
 
@@ -47,11 +57,12 @@ def release(
     """
     settings, result = _finished(run)
     cross_validation = _cross_validation(folds)
-    data = open_data(validation)
+    images, leaked = open_data(data, split=_VALIDATION), _leaked(data)
     names: dict[Which, str] = {"best": BEST_NAME, "last": LAST_NAME}
     size = settings["recipe"]["stages"][-1]["size"]
     validated = {
-        which: _validated(run / name, data, size, result[which]["epoch"]) for which, name in names.items()
+        which: _validated(run / name, images, size, result[which]["epoch"], leaked)
+        for which, name in names.items()
     }
     checkpoint = load_checkpoint(run / names[ship])
     if not isinstance(checkpoint.variant, Variant) or checkpoint.topology is None:
@@ -71,7 +82,9 @@ def release(
         shipped=ship,
         best=validated["best"],
         last=validated["last"],
-        images=len(data),
+        images=len(images),
+        leaked=leaked,
+        remarks=tuple(remarks),
         cross_validation=cross_validation,
     )
     atomic.write_text(files.facts, facts.model_dump_json(indent=2) + "\n")
@@ -110,11 +123,23 @@ def _finished(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return found["settings"], found["result"]
 
 
-def _validated(checkpoint: Path, data: VerificationData, size: int, epoch: int) -> Validated:
+def _leaked(data: Path) -> tuple[str, ...]:
+    """Names of validation images of which training has a near copy."""
+    report = check_dataset(data, (_TRAINING, _VALIDATION))
+    files = {file for finding in report.findings if finding.kind == "leak" for file in finding.files}
+    return tuple(sorted(Path(file).name for file in files if Path(file).parts[0] == _VALIDATION))
+
+
+def _validated(
+    checkpoint: Path, data: VerificationData, size: int, epoch: int, leaked: Sequence[str]
+) -> Validated:
     (row,) = evaluate_models(find_models([checkpoint], size=size), data).rows
     if row.mean is None:
         raise InputError(f"{checkpoint}: could not be evaluated: {row.failure}")
-    return Validated(epoch=epoch + 1, accuracy=row.mean)
+    clean = [image.accuracy for image in row.images if image.name not in leaked]
+    return Validated(
+        epoch=epoch + 1, accuracy=row.mean, without_leaks=mean_accuracy(clean) if leaked and clean else None
+    )
 
 
 def _cross_validation(folds: Sequence[Path]) -> CrossValidation | None:
@@ -145,13 +170,16 @@ def main() -> int:
     """Run from the command line; 0, or an exit code of `nanonet_edge.errors` after one line on stderr."""
     parser = argparse.ArgumentParser(prog="python -m nanonet_edge.benchmarks.release", description=__doc__)
     parser.add_argument("run", type=Path)
-    parser.add_argument("validation", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--ship", choices=("best", "last"), default="best")
+    parser.add_argument("--remark", nargs="+", default=(), help="what else to know, for the card")
     parser.add_argument("--folds", type=Path, nargs="+", default=())
     given = parser.parse_args()
     try:
-        facts = release(given.run, given.validation, given.folder, ship=given.ship, folds=given.folds)
+        facts = release(
+            given.run, given.data, given.folder, ship=given.ship, folds=given.folds, remarks=given.remark
+        )
     except NanonetEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

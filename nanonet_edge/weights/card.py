@@ -52,7 +52,7 @@ The validation images selected the epoch and nothing else; the last epoch stands
     {_evaluation(facts)}
 
 {_accuracy(facts)}
-{_cross_validation(facts.cross_validation)}
+{_leaks(facts)}{_cross_validation(facts.cross_validation)}
 Known limits: one dataset from one hospital group, still frames, cases selected to show a polyp. It will
 mark folds, bubbles and instruments now and then, and it was never tried on capsule frames.
 """
@@ -81,6 +81,7 @@ def _training(facts: Facts) -> str:
         parts.append(f"The weights are a moving average with a decay of {recipe['average']} per step.")
     if recipe["reestimate"]:
         parts.append(f"Batch-norm statistics estimated anew over {recipe['reestimate']} batches at the end.")
+    parts += facts.remarks
     parts.append(f"Seed {settings['seed']}, Keras {settings['keras']} on {settings['backend']}.")
     return " ".join(part for part in parts if part)
 
@@ -128,6 +129,20 @@ def _accuracy(facts: Facts) -> str:
     for name, field in _FIGURES.items():
         lines.append(f"| {name} | {cell(facts.best.accuracy, field)} | {cell(facts.last.accuracy, field)} |")
     return "\n".join(lines) + "\n"
+
+
+def _leaks(facts: Facts) -> str:
+    if not facts.leaked:
+        return ""
+    shipped = facts.best if facts.shipped == "best" else facts.last
+    text = (
+        f"{len(facts.leaked)} of these images show what a training image shows ({', '.join(facts.leaked)}; "
+        "`nanonet-edge data check kvasir-seg`): the released split is not clean."
+    )
+    if shipped.without_leaks is not None:
+        dsc = shipped.without_leaks.dsc
+        text += f" Without them, DSC {dsc.mean:.4f} [{dsc.low:.4f}, {dsc.high:.4f}]."
+    return f"\n{_filled(text)}\n"
 
 
 def _cross_validation(found: CrossValidation | None) -> str:

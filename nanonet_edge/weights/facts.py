@@ -14,10 +14,14 @@ from nanonet_edge.variants import Topology
 
 
 class Validated(Record):
-    """Accuracy on the validation images of the weights after `epoch` (from 1)."""
+    """Accuracy on the validation images of the weights after `epoch` (from 1).
+
+    `without_leaks` leaves out the images of which training has a near copy; None if there are none.
+    """
 
     epoch: int
     accuracy: ModelAccuracy
+    without_leaks: ModelAccuracy | None = None
 
 
 class Fold(Record):
@@ -46,6 +50,8 @@ class Facts(Record):
         shipped: whether the file holds the best epoch's weights or the last one's.
         best, last: accuracy of both, of the fp32 network, masks at its size.
         images: how many the accuracy is over.
+        leaked: names of those of which training has a near copy, by `nanonet-edge data check`.
+        remarks: what else to know, a sentence each.
     """
 
     schema_version: Literal[1] = 1
@@ -62,6 +68,8 @@ class Facts(Record):
     best: Validated
     last: Validated
     images: int
+    leaked: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     cross_validation: CrossValidation | None = None
 
     @property

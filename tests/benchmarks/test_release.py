@@ -44,7 +44,7 @@ def released(tmp_path_factory: pytest.TempPathFactory, tiny_run: TinyRun) -> tup
         copy_of(tiny_run, root / name, validation={"images": 4, "digest": name, "skipped": []})
         for name in ("one", "two")
     ]
-    facts = release(tiny_run.folder, tiny_run.data / "validation", root / "weights", ship="last", folds=folds)
+    facts = release(tiny_run.folder, tiny_run.data, root / "weights", ship="last", folds=folds)
     return files_of(get_variant("c"), Topology.RELEASED, root / "weights"), facts
 
 
@@ -82,6 +82,31 @@ def test_facts_and_card_hold_the_figures_of_evaluate(
     assert f"{dsc['mean']:.4f} [{dsc['low']:.4f}, {dsc['high']:.4f}] |\n" in files.card.read_text()
     # Training itself measured the same thing, in its own way.
     assert dsc["mean"] == pytest.approx(tiny_run.result.last.dsc, abs=2e-3)
+
+
+def test_validation_images_that_training_has_seen_are_named_and_left_out(
+    tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_run.data, data)
+    for kind in ("images", "masks"):
+        seen = sorted((data / "train" / kind).iterdir())[0]
+        shutil.copy(seen, data / "validation" / kind / f"seen{seen.suffix}")
+    remark = "A remark of ours."
+    facts = release(tiny_run.folder, data, tmp_path / "weights", remarks=[remark])
+    (name,) = facts.leaked
+    assert name.startswith("seen.")
+    clean = release(tiny_run.folder, tiny_run.data, tmp_path / "clean")
+    assert clean.leaked == ()
+    assert clean.best.without_leaks is None
+    found = facts.best.without_leaks
+    assert found is not None
+    assert found.dsc.mean == pytest.approx(clean.best.accuracy.dsc.mean, abs=1e-12)
+    assert facts.best.accuracy.dsc.mean != pytest.approx(found.dsc.mean, abs=1e-6)
+    card = render_card(facts)
+    assert name in card
+    assert remark in card
+    assert "data check" not in render_card(clean)
 
 
 def test_folds_become_the_cross_validation(released: tuple[BundledWeights, Facts], tiny_run: TinyRun) -> None:
@@ -123,7 +148,7 @@ def test_the_commands_are_ones_that_train_takes(released: tuple[BundledWeights, 
 
 
 def test_what_cannot_be_released_is_refused(tiny_run: TinyRun, tmp_path: Path) -> None:
-    data, target = tiny_run.data / "validation", tmp_path / "weights"
+    data, target = tiny_run.data, tmp_path / "weights"
     going_on = copy_of(tiny_run, tmp_path / "going on", result=None)
     with pytest.raises(InputError, match=r"going on: expected a finished training run"):
         release(going_on, data, target)
