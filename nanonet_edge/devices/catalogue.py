@@ -61,9 +61,8 @@ class Catalogue:
 def unknown_device(name: str, known: list[str]) -> UsageError:
     """The error for a name that nothing has: with the nearest names, or all of them."""
     near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    hint = (
-        f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(sorted(set(known)))}"
-    )
+    everything = ", ".join(sorted(set(known)))
+    hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {everything}"
     return UsageError(f"device {printable(name, 40)!r} is unknown: {hint}")
 
 
@@ -106,9 +105,8 @@ def _which(path: Path) -> str:
 
 def _profile_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InputError(
-            f"{folder}: expected a folder of device profiles, found {'a file' if folder.exists() else 'nothing'}"
-        )
+        found = "a file" if folder.exists() else "nothing"
+        raise InputError(f"{folder}: expected a folder of device profiles, found {found}")
     return sorted(path for path in folder.glob(f"*{PROFILE_SUFFIX}") if path.name != DEFAULTS_NAME)
 
 
@@ -123,7 +121,5 @@ def _read_defaults(path: Path) -> dict[str, tuple[str, str]]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected JSON, found {printable(str(error))}") from None
     if not isinstance(data, dict) or not all(isinstance(value, str) for value in data.values()):
-        raise InputError(
-            f'{path}: expected an object such as {{"jetson": "jetson-agx-orin"}}, found something else'
-        )
+        raise InputError(f'{path}: expected such as {{"jetson": "jetson-agx-orin"}}, found something else')
     return {family: (member, str(path)) for family, member in data.items()}

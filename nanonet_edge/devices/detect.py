@@ -6,6 +6,7 @@ said so. Content is never trusted: see `nanonet_edge.devices.files`.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from collections.abc import Iterable, Iterator
@@ -94,7 +95,7 @@ def detect(root: Path | str = "/", catalogue: Catalogue | None = None) -> Detect
         for _, evidence in found[other.name]
     )
     if best is None:
-        board = _by_architecture(profiles, files, is_here=Path(root).resolve() == Path("/"))
+        board = _by_architecture(profiles, files, is_here=os.path.abspath(root) == os.sep)
     else:
         evidence = found[best.name]
         surest = max(kind for kind in (_WEIGHT[kind] for kind, _ in evidence))
@@ -163,9 +164,8 @@ def _plugged_in(profiles: list[Profile], board: Profile | None, files: DeviceFil
         means = f"a {profile.title}"
         evidence = [Evidence(file=file, said=said, means=means) for file, said in usb if said in rules.usb]
         evidence += [Evidence(file=file, said=said, means=means) for file, said in pci if said in rules.pci]
-        nodes = [
-            Evidence(file=node, said="exists", means=means) for node in rules.nodes if files.exists(node)
-        ]
+        present = filter(files.exists, rules.nodes)
+        nodes = [Evidence(file=node, said="exists", means=means) for node in present]
         if evidence or nodes:
             yield _match(profile, "high" if evidence else "medium", [*evidence, *nodes])
 
@@ -189,9 +189,8 @@ def _by_architecture(profiles: list[Profile], files: DeviceFiles, *, is_here: bo
     """A machine of no known kind: the profile for its architecture, where that can be told."""
     evidence = _architecture(files)
     if evidence is None and is_here:
-        evidence = Evidence(
-            file="", said=platform.machine(), means=_ARCHITECTURES.get(platform.machine(), "")
-        )
+        machine = platform.machine()
+        evidence = Evidence(file="uname", said=machine, means=_ARCHITECTURES.get(machine, machine))
     for profile in profiles:
         if evidence is not None and profile.detection.architecture == evidence.means:
             means = f"the architecture is {evidence.means}"

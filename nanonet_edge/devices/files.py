@@ -105,9 +105,7 @@ class DeviceFiles:
                 for entry in found:
                     names.append(entry.name)
                     if len(names) == _MAX_ENTRIES:
-                        self._trouble(
-                            path, f"expected at most {_MAX_ENTRIES} entries: the others are ignored"
-                        )
+                        self._trouble(path, f"only the first {_MAX_ENTRIES} entries are read")
                         break
         except (FileNotFoundError, NotADirectoryError):
             return ()
@@ -128,7 +126,7 @@ class DeviceFiles:
                 continue
             here = self._root.joinpath(*done, part)
             try:
-                target = os.readlink(here)
+                target = str(here.readlink())
             except (OSError, ValueError):  # not a link, or nothing there
                 done.append(part)
                 continue
