@@ -16,6 +16,7 @@ from nanonet_edge.cli.compare import compare
 from nanonet_edge.cli.data import data
 from nanonet_edge.cli.evaluate import evaluate
 from nanonet_edge.cli.export import export
+from nanonet_edge.cli.inspect import inspect
 from nanonet_edge.cli.paper_table import paper_table
 from nanonet_edge.cli.phantom import phantom
 from nanonet_edge.cli.runtimes import runtimes
@@ -89,7 +90,7 @@ def _root(
     """Export a trained NanoNet for edge devices, check its masks, measure its speed, choose."""
 
 
-for _command in (train, evaluate, export, verify, bench, compare, runtimes, phantom, paper_table):
+for _command in (train, evaluate, export, verify, bench, compare, inspect, runtimes, phantom, paper_table):
     app.command(_command.__name__.replace("_", "-"))(_command)
 app.add_typer(data, name="data")
 app.add_typer(weights, name="weights")
