@@ -14,6 +14,7 @@ from nanonet_edge import __version__
 from nanonet_edge.cli.bench import bench
 from nanonet_edge.cli.compare import compare
 from nanonet_edge.cli.data import data
+from nanonet_edge.cli.devices import devices
 from nanonet_edge.cli.evaluate import evaluate
 from nanonet_edge.cli.export import export
 from nanonet_edge.cli.inspect import inspect
@@ -93,6 +94,7 @@ def _root(
 for _command in (train, evaluate, export, verify, bench, compare, inspect, runtimes, phantom, paper_table):
     app.command(_command.__name__.replace("_", "-"))(_command)
 app.add_typer(data, name="data")
+app.add_typer(devices, name="devices")
 app.add_typer(weights, name="weights")
 
 

@@ -34,9 +34,9 @@ def energy_over(states: Sequence[DeviceState]) -> tuple[Energy, ...]:
     of minutes at full power). Rails are integrated by the trapezoid rule over all the states:
     the more of them, the better.
     """
-    counters = [name for name in _names(states, "energy")]
-    rails = [name for name in _names(states, "rails")]
-    return (*(_counted(name, states) for name in counters), *(_integrated(name, states) for name in rails))
+    counted = [_counted(name, states) for name in _names(states, "energy")]
+    integrated = [_integrated(name, states) for name in _names(states, "rails")]
+    return (*counted, *integrated)
 
 
 def _names(states: Sequence[DeviceState], field: str) -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from pydantic import Field
+
 from nanonet_edge.manifest import Record
 
 _MAX_LINE = 8192
@@ -54,7 +56,7 @@ class TegraSample(Record):
     memory_mhz: int | None = None
     gpu_load_percent: int | None = None
     gpu_mhz: tuple[int, ...] = ()
-    temperatures_c: dict[str, float] = {}
+    temperatures_c: dict[str, float] = Field(default_factory=dict)
     rails: tuple[TegraRail, ...] = ()
 
 
@@ -66,13 +68,12 @@ def parse_tegrastats(line: str) -> TegraSample | None:
         return None
     emc, gpu = _EMC.search(line), _GPU.search(line)
     readings = {name: float(value) for name, value in _TEMPERATURE.findall(line)}
-    # The processors' list has @ too, but never a C behind it.
     return TegraSample(
         ram_used_mib=int(ram[1]),
         ram_total_mib=int(ram[2]),
         cores=tuple(_core(part) for part in cpu[1].split(",")) if cpu[1].strip() else (),
         memory_load_percent=int(emc[1]) if emc else None,
-        memory_mhz=_clocks(emc)[0] if _clocks(emc) else None,
+        memory_mhz=next(iter(_clocks(emc)), None),
         gpu_load_percent=int(gpu[1]) if gpu else None,
         gpu_mhz=_clocks(gpu),
         temperatures_c={name: value for name, value in readings.items() if value > _OFF_CELSIUS},

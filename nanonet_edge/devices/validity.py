@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from nanonet_edge.devices.state import DeviceState
 from nanonet_edge.manifest import Record
 
-#: A clock below this share of its limit, under a governor that holds it there, was taken away.
+#: A clock below this share of its highest, under a governor that holds it there, was taken away.
 _LOST_CLOCK = 0.9
 #: Governors that hold the highest clock whatever the load.
 _FIXED_GOVERNORS = frozenset({"performance"})
@@ -31,7 +31,9 @@ class Validity(Record):
 def judge(before: DeviceState, samples: Sequence[DeviceState], after: DeviceState) -> Validity:
     """Judge a run by the device's state before it, while it ran, and after it."""
     states = (before, *samples, after)
-    reasons = tuple(dict.fromkeys((*_firmware(states), *_heat(states), *_settings(states), *_clocks(states))))
+    reasons = tuple(
+        dict.fromkeys((*_firmware(states), *_heat(states), *_settings(states), *_clocks(samples)))
+    )
     watched = _watched(states)
     warnings = tuple(dict.fromkeys(_warnings(before, states, watched)))
     return Validity(valid=not reasons, reasons=reasons, warnings=warnings, watched=watched)
@@ -78,17 +80,17 @@ def _settings(states: Sequence[DeviceState]) -> Iterator[str]:
         yield "the clocks' upper limit was changed while it ran"
 
 
-def _clocks(states: Sequence[DeviceState]) -> Iterator[str]:
-    """Clocks that fell although the governor holds them up."""
-    for state in states:
-        for core in state.cores:
-            if core.governor not in _FIXED_GOVERNORS or core.current_mhz is None or core.limit_mhz is None:
-                continue
-            if core.current_mhz < _LOST_CLOCK * core.limit_mhz:
-                yield (
-                    f"core {core.core} ran at {core.current_mhz:.0f} of {core.limit_mhz:.0f} MHz"
-                    f" under the governor {core.governor}"
-                )
+def _clocks(samples: Sequence[DeviceState]) -> Iterator[str]:
+    """A clock that fell while it ran, although the governor holds it up."""
+    fastest = [clock for clock in map(_fastest, samples) if clock is not None]
+    if fastest and min(fastest) < _LOST_CLOCK * max(fastest):
+        yield f"the fastest core fell from {max(fastest):.0f} to {min(fastest):.0f} MHz while it ran"
+
+
+def _fastest(state: DeviceState) -> float | None:
+    """The highest clock of the cores whose governor holds it; idle cores of x86 show a low one."""
+    clocks = [core.current_mhz for core in state.cores if core.governor in _FIXED_GOVERNORS]
+    return max((clock for clock in clocks if clock is not None), default=None)
 
 
 def _watched(states: Sequence[DeviceState]) -> tuple[str, ...]:
@@ -105,11 +107,10 @@ def _warnings(before: DeviceState, states: Sequence[DeviceState], watched: Seque
     loose = sorted(_governors(before) - _FIXED_GOVERNORS)
     if loose:
         yield f"the frequency governor is {', '.join(loose)}: clocks follow the load"
-    for core in before.cores:
-        if core.limit_mhz is not None and core.hardware_max_mhz is not None:
-            if core.limit_mhz < core.hardware_max_mhz:
-                yield f"clocks are limited to {core.limit_mhz:.0f} of {core.hardware_max_mhz:.0f} MHz"
-                break
+    limits = [(core.limit_mhz, core.hardware_max_mhz) for core in before.cores]
+    for limit, most in dict.fromkeys(limits):
+        if limit is not None and most is not None and limit < most:
+            yield f"clocks are limited to {limit:.0f} of {most:.0f} MHz"
     if any(state.troubles for state in states):
         yield "some files of the device could not be read"
 

@@ -44,6 +44,9 @@ NEED_NONE = {
     "weights export",
     "data check",
     "data fetch",
+    "devices list",
+    "devices show",
+    "devices detect",
     "phantom",
 }
 

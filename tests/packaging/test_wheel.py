@@ -12,6 +12,7 @@ PACKAGES = (
     "nanonet_edge",
     "nanonet_edge.benchmarks",
     "nanonet_edge.cli",
+    "nanonet_edge.devices",
     "nanonet_edge.export",
     "nanonet_edge.passes",
     "nanonet_edge.runtimes",
@@ -41,6 +42,12 @@ def test_wheel_holds_every_module_of_the_tree(content: set[str], source: Path) -
 def test_wheel_holds_type_marker_and_licence(content: set[str]) -> None:
     assert "nanonet_edge/py.typed" in content
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in content)
+
+
+def test_wheel_holds_every_device_profile(content: set[str], source: Path) -> None:
+    folder = "nanonet_edge/devices/profiles"
+    expected = {f"{folder}/{path.name}" for path in (source / folder).iterdir()}
+    assert {name for name in content if name.startswith(f"{folder}/")} == expected
 
 
 @pytest.mark.parametrize("package", PACKAGES)
