@@ -27,6 +27,7 @@ class Preset(str, Enum):
 
     PAPER = "paper"
     FAST = "fast"
+    TUNE = "tune"
 
 
 def train(
@@ -47,7 +48,9 @@ def train(
     fold: Annotated[
         str | None, typer.Option(metavar="K/N", help="Of N parts of the training images, validate on part K.")
     ] = None,
-    preset: Annotated[Preset, typer.Option(help="The paper's recipe, or a faster one.")] = Preset.PAPER,
+    preset: Annotated[
+        Preset, typer.Option(help="The paper's recipe, a faster one, or one for --weights.")
+    ] = Preset.PAPER,
     epochs: Annotated[
         int | None,
         typer.Option(min=1, help="At most. Default: 200 (paper), 60 (fast, which takes 3 or more)."),
@@ -97,6 +100,8 @@ def train(
     recipe = _recipe(preset, epochs, size, batch, weight if teacher else 0.0)
     if weights is not None and (encoder_weights is not None or random_encoder):
         raise UsageError("--weights brings its own encoder: leave --encoder-weights and --random-encoder out")
+    if preset is Preset.TUNE and weights is None:
+        raise UsageError("--preset tune goes on from trained weights: give --weights FILE")
     if random_encoder and encoder_weights is not None:
         raise UsageError("--random-encoder and --encoder-weights exclude each other")
     from nanonet_edge.extras import ensure

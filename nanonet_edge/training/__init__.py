@@ -12,7 +12,7 @@ Everything is Keras 3 on whichever backend `KERAS_BACKEND` names.
 from __future__ import annotations
 
 from nanonet_edge.training.data import TrainingSet, load
-from nanonet_edge.training.recipe import PRESETS, Recipe, Stage, fast, paper
+from nanonet_edge.training.recipe import PRESETS, Recipe, Stage, fast, paper, tune
 from nanonet_edge.training.run import Job, Outcome, Start, TrainingResult, train
 from nanonet_edge.training.split import Split, split_samples
 from nanonet_edge.training.start import imagenet_encoder, place_encoder
@@ -38,4 +38,5 @@ __all__ = [
     "place_encoder",
     "split_samples",
     "train",
+    "tune",
 ]

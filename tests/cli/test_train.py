@@ -141,6 +141,7 @@ def test_a_damaged_state_is_one_line(data: Path, tmp_path: Path, monkeypatch: py
         (("--weights", "w.h5", "--encoder-weights", "e.h5"), 2, ("--weights", "--encoder-weights")),
         (("--weights", "w.h5", "--random-encoder"), 2, ("--weights", "--random-encoder")),
         (("--random-encoder", "--encoder-weights", "e.h5"), 2, ("exclude each other",)),
+        (("--random-encoder", "--preset", "tune"), 2, ("--preset tune", "--weights FILE")),
         (("--distillation", "0.5"), 2, ("--teacher",)),
         (("--preset", "fast", "--epochs", "2"), 2, ("'fast'", "3 stages")),
         (("--variant", "unet", "--topology", "described"), 2, ("U-Net", "--topology")),

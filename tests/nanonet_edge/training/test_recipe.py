@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanonet_edge.errors import UsageError
-from nanonet_edge.training import PRESETS, Stage, fast, paper
+from nanonet_edge.training import PRESETS, Stage, fast, paper, tune
 from tests.nanonet_edge.training.material import RECIPE
 
 
@@ -67,7 +67,7 @@ def test_three_stages_take_three_epochs() -> None:
 
 
 def test_a_recipe_is_json() -> None:
-    for recipe in (paper(), fast()):
+    for recipe in (paper(), fast(), tune()):
         stored = json.loads(json.dumps(recipe.as_dict()))
         assert (
             replace(recipe, **{**stored, "stages": tuple(Stage(**one) for one in stored["stages"])}) == recipe
