@@ -63,9 +63,8 @@ def list_devices(folder: FolderOption = None, as_json: JsonOption = False) -> No
         profile = catalogue.profiles[row["name"]]
         table.add_row(*map(escape, (row["name"], row["title"], *_summary(profile), row["profile"])))
     common.print_table(table)
-    common.note(
-        f"families, for their detected, configured or default member: {', '.join(catalogue.families)}"
-    )
+    families = ", ".join(catalogue.families)
+    common.note(f"families, which stand for a detected, configured or default member: {families}")
 
 
 @devices.command()
@@ -165,10 +164,22 @@ def _tables(profile: Profile) -> Iterator[Table]:
             cells = ("-" if limit is None else f"{limit:g}" for limit in limits)
             modes.add_row(*map(escape, (mode.name, str(mode.id), *cells, profile.sources[mode.source].title)))
         yield modes
+    if profile.power.rails:
+        rails = Table("power rail", "measures", "source")
+        for rail in profile.power.rails:
+            measures = "the whole board" if rail.is_total else "a part"
+            rails.add_row(*map(escape, (rail.name, measures, profile.sources[rail.source].title)))
+        yield rails
+    if profile.software.runtimes:
+        engines = Table("engine", "package", "note", "source")
+        for engine in profile.software.runtimes:
+            cells = (engine.name, engine.package, engine.note or "")
+            engines.add_row(*map(escape, (*cells, profile.sources[engine.source].title)))
+        yield engines
     if profile.published:
         latencies = Table("published latency", "precision", "on", "threads", "ms", "source")
         for latency in profile.published:
-            threads = "all" if latency.threads is None else str(latency.threads)
+            threads = "-" if latency.on != "cpu" else str(latency.threads or "all")
             cells = (latency.model, latency.precision, latency.on, threads, f"{latency.ms:g}")
             latencies.add_row(*map(escape, (*cells, profile.sources[latency.source].title)))
         yield latencies

@@ -31,9 +31,8 @@ class Validity(Record):
 def judge(before: DeviceState, samples: Sequence[DeviceState], after: DeviceState) -> Validity:
     """Judge a run by the device's state before it, while it ran, and after it."""
     states = (before, *samples, after)
-    reasons = tuple(
-        dict.fromkeys((*_firmware(states), *_heat(states), *_settings(states), *_clocks(samples)))
-    )
+    found = (*_firmware(states), *_heat(states), *_settings(states), *_clocks(samples))
+    reasons = tuple(dict.fromkeys(found))
     watched = _watched(states)
     warnings = tuple(dict.fromkeys(_warnings(before, states, watched)))
     return Validity(valid=not reasons, reasons=reasons, warnings=warnings, watched=watched)
