@@ -98,12 +98,7 @@ def train(
         raise UsageError("--resume and --overwrite exclude each other")
     weight = _DISTILLATION if distillation is None else distillation
     recipe = _recipe(preset, epochs, size, batch, weight if teacher else 0.0)
-    if weights is not None and (encoder_weights is not None or random_encoder):
-        raise UsageError("--weights brings its own encoder: leave --encoder-weights and --random-encoder out")
-    if preset is Preset.TUNE and weights is None:
-        raise UsageError("--preset tune goes on from trained weights: give --weights FILE")
-    if random_encoder and encoder_weights is not None:
-        raise UsageError("--random-encoder and --encoder-weights exclude each other")
+    _check_start(preset, encoder_weights, random_encoder, weights)
     from nanonet_edge.extras import ensure
 
     ensure("keras", "albumentations", "matplotlib", *(["tensorboardX"] if tensorboard else []))
@@ -148,6 +143,17 @@ def train(
             on_step=on_step,
         )
     _print(result, as_json)
+
+
+def _check_start(
+    preset: Preset, encoder_weights: Path | None, random_encoder: bool, weights: Path | None
+) -> None:
+    if weights is not None and (encoder_weights is not None or random_encoder):
+        raise UsageError("--weights brings its own encoder: leave --encoder-weights and --random-encoder out")
+    if preset is Preset.TUNE and weights is None:
+        raise UsageError("--preset tune goes on from trained weights: give --weights FILE")
+    if random_encoder and encoder_weights is not None:
+        raise UsageError("--random-encoder and --encoder-weights exclude each other")
 
 
 def _recipe(preset: Preset, epochs: int | None, size: int, batch: int | None, distillation: float) -> Recipe:
