@@ -136,6 +136,8 @@ class TfliteFile:
     outputs: tuple[int, ...]
     subgraphs: int
     _data: tuple[npt.NDArray[np.uint8], ...] = field(repr=False, compare=False)
+    #: Buffer -> the byte that it consists of, if it is only one; looked at when asked for.
+    _uniform: dict[int, int | None] = field(default_factory=dict, repr=False, compare=False)
 
     def input(self, operator: Operator, position: int) -> Tensor | None:
         """The tensor at that position of the operator's inputs, or None where there is none."""
@@ -155,13 +157,13 @@ class TfliteFile:
 
     def means_zero(self, tensor: Tensor) -> bool:
         """Whether a constant is all zeros, in the quantized sense where it is quantized."""
-        dtype = _DTYPES.get(tensor.dtype)
-        if dtype is None or not tensor.is_constant:
+        if not tensor.is_constant:
             return False
+        if tensor.buffer not in self._uniform:
+            raw = self._data[tensor.buffer]
+            self._uniform[tensor.buffer] = int(raw[0]) if np.all(raw == raw[0]) else None
         zero = tensor.zero_points[0] if tensor.zero_points else 0
-        raw = self._data[tensor.buffer]
-        usable = len(raw) - len(raw) % np.dtype(dtype).itemsize
-        return bool(np.all(raw[:usable].view(dtype) == zero))
+        return self._uniform[tensor.buffer] == (zero % 256 if tensor.dtype in ("int8", "uint8") else 0)
 
     def _at(self, indices: Sequence[int], position: int) -> Tensor | None:
         if position >= len(indices) or indices[position] == ABSENT:
@@ -280,9 +282,13 @@ class _Reader:
             start, end = buffer.Offset(), buffer.Offset() + buffer.Size()
             if end > len(self.data):
                 raise ValueError(f"a buffer ends at byte {end} of {len(self.data)}")
+            self.spend(buffer.Size(), "bytes of data", 1)
             return np.frombuffer(self.data, np.uint8)[start:end]
         stored = buffer.DataAsNumpy()
-        return np.empty(0, np.uint8) if isinstance(stored, int) else stored
+        if isinstance(stored, int):
+            return np.empty(0, np.uint8)
+        self.spend(len(stored), "bytes of data", 1)
+        return stored
 
     def code(self, code: Any) -> tuple[str, bool, int]:
         # Writers from before 2020 know only the deprecated field; later ones leave 127 there.

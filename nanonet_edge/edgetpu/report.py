@@ -115,7 +115,7 @@ def first_subgraph(operators: Sequence[Operator], supported: Sequence[bool]) -> 
     done: set[int] = set()
 
     def run(kind: bool) -> set[int]:
-        part = set()
+        part: set[int] = set()
         for operator in operators:  # in the order of execution: once through reaches everything
             needs = {writer[tensor] for tensor in operator.inputs if tensor in writer}
             if supported[operator.index] is kind and needs <= done | part:
