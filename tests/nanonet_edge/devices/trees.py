@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
+
+from nanonet_edge.devices import load_catalogue
 
 A53_CPUINFO = """processor\t: 0
 BogoMIPS\t: 38.40
@@ -69,6 +73,15 @@ def plant(root: Path, files: dict[str, bytes]) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     return root
+
+
+def own(folder: Path, name: str, **changes: Any) -> Path:
+    """A profile of the user's, made of Raspberry Pi 5's."""
+    folder.mkdir(exist_ok=True)
+    raw = json.loads(load_catalogue(environment={}).paths["raspberry-pi-5"].read_text(encoding="utf-8"))
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(raw | {"name": name} | changes))
+    return path
 
 
 _ORIN = "nvidia,tegra234"
