@@ -173,15 +173,15 @@ def _tables(profile: Profile) -> Iterator[Table]:
     if profile.software.runtimes:
         engines = Table("engine", "package", "note", "source")
         for engine in profile.software.runtimes:
-            cells = (engine.name, engine.package, engine.note or "")
-            engines.add_row(*map(escape, (*cells, profile.sources[engine.source].title)))
+            title = profile.sources[engine.source].title
+            engines.add_row(*map(escape, (engine.name, engine.package, engine.note or "", title)))
         yield engines
     if profile.published:
         latencies = Table("published latency", "precision", "on", "threads", "ms", "source")
         for latency in profile.published:
             threads = "-" if latency.on != "cpu" else str(latency.threads or "all")
-            cells = (latency.model, latency.precision, latency.on, threads, f"{latency.ms:g}")
-            latencies.add_row(*map(escape, (*cells, profile.sources[latency.source].title)))
+            what = (latency.model, latency.precision, latency.on, threads, f"{latency.ms:g}")
+            latencies.add_row(*map(escape, (*what, profile.sources[latency.source].title)))
         yield latencies
 
 

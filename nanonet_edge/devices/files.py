@@ -44,11 +44,14 @@ class DeviceFiles:
         try:
             content = _read_regular(target, limit + 1)
         except OSError as error:
-            return self._trouble(path, f"cannot be read: {error.strerror or error}")
+            self._trouble(path, f"cannot be read: {error.strerror or error}")
+            return None
         if content is None:
-            return self._trouble(path, "expected a file, found something else")
+            self._trouble(path, "expected a file, found something else")
+            return None
         if len(content) > limit:
-            return self._trouble(path, f"expected at most {limit} bytes, found more")
+            self._trouble(path, f"expected at most {limit} bytes, found more")
+            return None
         return content
 
     def text(self, path: str, limit: int = _TEXT_LIMIT) -> str | None:
@@ -59,9 +62,11 @@ class DeviceFiles:
         try:
             text = content.decode("utf-8").strip("\0 \t\r\n")
         except UnicodeDecodeError:
-            return self._trouble(path, "expected text, found binary data")
+            self._trouble(path, "expected text, found binary data")
+            return None
         if any(ord(character) < 32 and character not in "\t\r\n" for character in text):
-            return self._trouble(path, "expected text, found control characters")
+            self._trouble(path, "expected text, found control characters")
+            return None
         return text or None
 
     def integer(self, path: str, base: int = 10) -> int | None:
@@ -132,7 +137,8 @@ class DeviceFiles:
                 continue
             links += 1
             if links > _MAX_LINKS:
-                return self._trouble(path, "its links run in a circle")
+                self._trouble(path, "its links run in a circle")
+                return None
             if target.startswith("/"):
                 done.clear()
             waiting.extend(reversed(_parts(target)))

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanonet_edge.devices import detect, load_catalogue
@@ -156,7 +156,7 @@ HOSTILE = {
     "empty": b"",
     "binary": bytes(range(256)) * 4,
     "control characters": b"Raspberry Pi 5 Model B\x1b[31m\n",
-    "huge": b"Raspberry Pi 5 Model B\0" * 400_000,
+    "huge": b"Raspberry Pi 5 Model B\0" * 50_000,
     "not UTF-8": b"Raspberry Pi 5 Model B \xe9\xff",
     "only NULs": b"\0" * 64,
 }
@@ -227,6 +227,7 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     assert any("circle" in line for line in found.troubles)
 
 
+@settings(max_examples=50)
 @given(
     contents=st.lists(
         st.one_of(
