@@ -284,10 +284,10 @@ class _Reader:
                 raise ValueError(f"a buffer ends at byte {end} of {len(self.data)}")
             self.spend(buffer.Size(), "bytes of data", 1)
             return np.frombuffer(self.data, np.uint8)[start:end]
-        stored = buffer.DataAsNumpy()
-        if isinstance(stored, int):
+        if not buffer.DataLength():
             return np.empty(0, np.uint8)
-        self.spend(len(stored), "bytes of data", 1)
+        self.spend(buffer.DataLength(), "bytes of data", 1)
+        stored: npt.NDArray[np.uint8] = buffer.DataAsNumpy()
         return stored
 
     def code(self, code: Any) -> tuple[str, bool, int]:
