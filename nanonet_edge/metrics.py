@@ -109,6 +109,20 @@ class Stratum(Record):
     reason: str | None = None
 
 
+#: Heading -> field of ModelAccuracy, in the order of the NanoNet paper's tables; specificity is ours.
+ACCURACY_FIGURES = {
+    "DSC": "dsc",
+    "mIoU": "miou",
+    "recall": "recall",
+    "precision": "precision",
+    "F2": "f2",
+    "accuracy": "accuracy",
+    "specificity": "specificity",
+}
+#: The same of PooledAccuracy, where the IoU is no mean.
+POOLED_FIGURES = {name.removeprefix("m"): field.removeprefix("m") for name, field in ACCURACY_FIGURES.items()}
+
+
 class ModelAccuracy(Record):
     """Accuracy over a set of images; `miou` is the mean over images of the polyp's IoU."""
 

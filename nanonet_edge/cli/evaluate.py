@@ -24,18 +24,6 @@ if TYPE_CHECKING:
 
 DEFAULT_VARIANT = "c"
 
-#: Column -> field, in the paper's order; specificity is ours.
-_MEANS = {
-    "DSC": "dsc",
-    "mIoU": "miou",
-    "recall": "recall",
-    "precision": "precision",
-    "F2": "f2",
-    "accuracy": "accuracy",
-    "specificity": "specificity",
-}
-_POOLED = {"DSC": "dsc", "IoU": "iou", **dict(list(_MEANS.items())[2:])}
-
 
 class MaskResolution(Name):
     """Where mask and truth meet."""
@@ -176,25 +164,28 @@ def _conclude(result: AccuracyResult, *written: Path | None) -> None:
 
 
 def _tables(result: AccuracyResult) -> Iterator[Table]:
+    from nanonet_edge.metrics import ACCURACY_FIGURES as MEANS
+    from nanonet_edge.metrics import POOLED_FIGURES as POOLED
+
     settings = result.settings
     place = "the network's resolution" if settings.resolution == "network" else "the masks' own resolution"
     asked = f"{result.data}, at {place}, threshold {settings.threshold:g} ({result.obtained})"
     yield _table(
-        f"mean over images [95 %] on {asked}", _MEANS, result.rows, lambda row: _estimates(row.mean, _MEANS)
+        f"mean over images [95 %] on {asked}", MEANS, result.rows, lambda row: _estimates(row.mean, MEANS)
     )
     yield _table(
         "all pixels counted together (micro average) [95 %]",
-        _POOLED,
+        POOLED,
         result.rows,
-        lambda row: _estimates(row.pooled, _POOLED),
+        lambda row: _estimates(row.pooled, POOLED),
     )
     if len(result.rows) > 1:
         first = result.rows[0].model
         yield _table(
             f"mean over images, minus that of {first.name} on {first.spec}, paired by image [95 %]",
-            _MEANS,
+            MEANS,
             result.rows[1:],
-            lambda row: _estimates(row.difference, _MEANS, sign="+"),
+            lambda row: _estimates(row.difference, MEANS, sign="+"),
         )
     timed = [row for row in result.rows if row.speed is not None]
     if timed:

@@ -5,19 +5,11 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from nanonet_edge.metrics import ACCURACY_FIGURES
 from nanonet_edge.variants import DEFAULT_SIZE, Topology
 from nanonet_edge.weights.facts import CrossValidation, Facts
 
 _DATASET = 'the released split of Kvasir-SEG (Jha et al., "Kvasir-SEG: A Segmented Polyp Dataset", MMM 2020)'
-_FIGURES = {
-    "DSC": "dsc",
-    "mIoU": "miou",
-    "recall": "recall",
-    "precision": "precision",
-    "F2": "f2",
-    "accuracy": "accuracy",
-    "specificity": "specificity",
-}
 
 
 def render_card(facts: Facts) -> str:
@@ -126,7 +118,7 @@ def _accuracy(facts: Facts) -> str:
     marks = {which: " (shipped)" if which == facts.shipped else "" for which in ("best", "last")}
     best, last = f"best: epoch {facts.best.epoch}", f"last: epoch {facts.last.epoch}"
     lines = [f"| figure | {best}{marks['best']} | {last}{marks['last']} |", "|---|---|---|"]
-    for name, field in _FIGURES.items():
+    for name, field in ACCURACY_FIGURES.items():
         lines.append(f"| {name} | {cell(facts.best.accuracy, field)} | {cell(facts.last.accuracy, field)} |")
     return "\n".join(lines) + "\n"
 
