@@ -98,8 +98,7 @@ def detect(root: Path | str = "/", catalogue: Catalogue | None = None) -> Detect
         board = _by_architecture(profiles, files, is_here=os.path.abspath(root) == os.sep)
     else:
         evidence = found[best.name]
-        surest = max(kind for kind in (_WEIGHT[kind] for kind, _ in evidence))
-        is_sure = surest > _WEIGHT["cpuinfo"] and not conflicts
+        is_sure = any(kind != "cpuinfo" for kind, _ in evidence) and not conflicts
         board = _match(best, "high" if is_sure else "medium", [item for _, item in evidence])
     release = files.text(_TEGRA_RELEASE)
     return Detection(
