@@ -19,8 +19,8 @@ class Augmenter:
 
     Args:
         kind: "paper": the paper's list (random crop, rotation, flips, grid distortion, usual
-            colour changes); "strong": any rotation, wider scale and colour, blur, noise, at
-            one interpolation; "none".
+            colour changes); "moderate": any rotation, flips, some scale and colour; "strong":
+            more of it, and shear, blur, noise, holes; "none".
         size: height and width of what comes out, in pixels.
 
     Raises:
@@ -29,8 +29,7 @@ class Augmenter:
 
     def __init__(self, kind: Augmentation, size: int) -> None:
         albumentations = require("albumentations")
-        steps = {"paper": _paper, "strong": _strong, "none": _none}[kind](albumentations, size)
-        self._pipeline: Any = albumentations.Compose(steps)
+        self._pipeline: Any = albumentations.Compose(_STEPS[kind](albumentations, size))
 
     def __call__(self, frames: Images, masks: Images, seed: int) -> tuple[Images, Images]:
         """Change a batch.
@@ -65,6 +64,17 @@ def _paper(library: Any, size: int) -> list[Any]:
     ]
 
 
+def _moderate(library: Any, size: int) -> list[Any]:
+    return [
+        library.HorizontalFlip(p=0.5),
+        library.VerticalFlip(p=0.5),
+        library.Affine(scale=(0.85, 1.25), rotate=(-180, 180), translate_percent=(-0.08, 0.08), p=0.9),
+        library.Resize(size, size),
+        library.RandomBrightnessContrast(0.2, 0.2, p=0.5),
+        library.HueSaturationValue(6, 20, 10, p=0.5),
+    ]
+
+
 def _strong(library: Any, size: int) -> list[Any]:
     return [
         library.HorizontalFlip(p=0.5),
@@ -84,3 +94,6 @@ def _strong(library: Any, size: int) -> list[Any]:
         ),
         library.CoarseDropout((1, 4), (0.05, 0.15), (0.05, 0.15), p=0.15),
     ]
+
+
+_STEPS = {"paper": _paper, "moderate": _moderate, "strong": _strong, "none": _none}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from nanonet_edge.errors import UsageError
 from nanonet_edge.variants import check_size
 
 Optimizer = Literal["nadam", "adamw"]
-Augmentation = Literal["paper", "strong", "none"]
+Augmentation = Literal["paper", "moderate", "strong", "none"]
 
 _FAST_STAGES = 3
 
@@ -138,9 +138,12 @@ def fast(size: int = 256, epochs: int = 60) -> Recipe:
     return _thrifty("fast", stages)
 
 
-def tune(size: int = 256, epochs: int = 20) -> Recipe:
-    """Go on from trained weights: `fast` at full size alone."""
-    return _thrifty("tune", (Stage(size, epochs, 1e-3, 1e-5, 1),))
+def tune(size: int = 256, epochs: int = 10) -> Recipe:
+    """Go on from trained weights: at full size alone, at a lower rate, with milder changes.
+
+    At `fast`'s rate NanoNet-C lost 0.01 of its DSC in eight epochs, which the rest must win back.
+    """
+    return replace(_thrifty("tune", (Stage(size, epochs, 3e-4, 3e-6, 1),)), augmentation="moderate")
 
 
 def _thrifty(name: str, stages: tuple[Stage, ...]) -> Recipe:

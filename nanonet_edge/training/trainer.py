@@ -27,6 +27,8 @@ from nanonet_edge.training.state import EpochRecord, RunState
 
 THRESHOLD = 0.5
 _COOLING = 0.1
+#: Of unchanged training images, for the batch-norm statistics of a validation.
+_VALIDATION_BATCHES = 10
 
 Report = Callable[[EpochRecord], None]
 Tick = Callable[[int, int, int, float], None]
@@ -108,9 +110,16 @@ class Trainer:
         return network.graph()
 
     def validate(self, arrays: Arrays) -> Validation:
-        """Loss and DSC on the validation images, at the size of the last stage."""
+        """Loss and DSC on the validation images, at the size of the last stage.
+
+        Where the recipe estimates the batch-norm statistics anew at the end, it is done here too,
+        over fewer batches: those of augmented images would judge epochs by how strongly they
+        were augmented, and choose the wrong one.
+        """
         network = self._build(self.recipe.stages[-1])
         network.set_weights(arrays)
+        if self.recipe.reestimate:
+            network.reestimate(self._plain_batches(min(self.recipe.reestimate, _VALIDATION_BATCHES)))
         return validate(network.model, self.validation, build_loss(_without_teacher(self.recipe)))
 
     def validate_graph(self, graph: Graph) -> Validation:

@@ -12,7 +12,7 @@ from nanonet_edge.metrics import accuracy_of
 from nanonet_edge.phantom import generate
 from nanonet_edge.training.augmentation import Augmenter, Images
 
-BOTH = pytest.mark.parametrize("kind", ["paper", "strong"])
+ALL = pytest.mark.parametrize("kind", ["paper", "moderate", "strong"])
 
 
 def polyps(count: int, size: int = 96) -> Images:
@@ -24,7 +24,7 @@ def changed(kind: str, frames: Images, masks: Images, size: int, seed: int = 3) 
     return Augmenter(kind, size)(frames, masks, seed)  # type: ignore[arg-type]
 
 
-@BOTH
+@ALL
 def test_the_mask_moves_with_the_image(kind: str) -> None:
     """The image shows its mask, white on dark grey: after the change it must still show it."""
     masks = polyps(24)
@@ -44,7 +44,7 @@ def test_the_mask_moves_with_the_image(kind: str) -> None:
     assert np.median(moved) < 0.8
 
 
-@BOTH
+@ALL
 def test_types_shapes_and_values_stay(kind: str) -> None:
     masks = polyps(6)
     frames = np.repeat((200 * masks)[..., np.newaxis], 3, axis=-1).astype(np.uint8)
@@ -54,7 +54,7 @@ def test_types_shapes_and_values_stay(kind: str) -> None:
     assert set(np.unique(new_masks)) == {0, 1}
 
 
-@BOTH
+@ALL
 def test_the_seed_decides_whatever_was_drawn_before(kind: str) -> None:
     masks = polyps(4)
     frames = np.repeat((200 * masks)[..., np.newaxis], 3, axis=-1).astype(np.uint8)
@@ -66,7 +66,7 @@ def test_the_seed_decides_whatever_was_drawn_before(kind: str) -> None:
     assert not np.array_equal(first[0], other[0])
 
 
-@BOTH
+@ALL
 def test_images_of_a_batch_are_changed_each_in_its_own_way(kind: str) -> None:
     masks = np.repeat(polyps(1), 8, axis=0)
     frames = np.repeat((200 * masks)[..., np.newaxis], 3, axis=-1).astype(np.uint8)
@@ -74,7 +74,7 @@ def test_images_of_a_batch_are_changed_each_in_its_own_way(kind: str) -> None:
     assert len({mask.tobytes() for mask in new_masks}) >= 6
 
 
-@BOTH
+@ALL
 def test_mirror_images_are_among_them(kind: str) -> None:
     """A change turns the picture or mirrors it: the sign of the area that two gradients span tells which."""
     ramp = np.arange(96, dtype=np.uint8)
