@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nanonet_edge.benchmarks.agreement_data import VerificationData
-from nanonet_edge.dataset_layouts import open_dataset
+from nanonet_edge.data.layouts import open_dataset
 from nanonet_edge.errors import DatasetError, UsageError
 
 
@@ -19,7 +19,7 @@ def open_data(
     """Find the images of a dataset, each with its true mask; none is decoded yet.
 
     Args:
-        folder: a dataset in any layout that `nanonet_edge.dataset_layouts` knows; a folder of
+        folder: a dataset in any layout that `nanonet_edge.data.layouts` knows; a folder of
             images where `masks` is given.
         masks: folder of masks with the images' stems.
         split: name of a split of the dataset, or a text file with one stem a line; None for all.

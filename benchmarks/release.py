@@ -23,7 +23,7 @@ from nanonet_edge.benchmarks.accuracy_data import open_data
 from nanonet_edge.benchmarks.accuracy_models import find_models
 from nanonet_edge.benchmarks.agreement_data import VerificationData
 from nanonet_edge.checkpoint import load_checkpoint
-from nanonet_edge.data_check import check_dataset
+from nanonet_edge.data.check import check_dataset
 from nanonet_edge.errors import InputError, NanonetEdgeError
 from nanonet_edge.metrics import mean_accuracy
 from nanonet_edge.training.run import BEST_NAME, CURVES_NAME, LAST_NAME, read_run

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nanonet_edge.bundle import Artifact, Bundle, Golden
     from nanonet_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from nanonet_edge.contract import InputContract, OutputContract, preprocess, to_mask, to_probability
-    from nanonet_edge.dataset_layouts import open_dataset
+    from nanonet_edge.data.layouts import open_dataset
     from nanonet_edge.datasets import read_frame
     from nanonet_edge.graph import Graph
     from nanonet_edge.interpreter import evaluate
@@ -73,7 +73,7 @@ _LAZY = {
     "build_network": "nanonet_edge.network",
     "evaluate": "nanonet_edge.interpreter",
     "load_checkpoint": "nanonet_edge.checkpoint",
-    "open_dataset": "nanonet_edge.dataset_layouts",
+    "open_dataset": "nanonet_edge.data.layouts",
     "preprocess": "nanonet_edge.contract",
     "read_frame": "nanonet_edge.datasets",
     "rewrite": "nanonet_edge.passes",

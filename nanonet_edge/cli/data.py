@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from nanonet_edge.data_check import DataReport, Finding
-    from nanonet_edge.dataset_sources import Source
+    from nanonet_edge.data.check import DataReport, Finding
+    from nanonet_edge.data.sources import Source
 
 data = typer.Typer(no_args_is_help=True, help="Check a folder of images and masks; fetch a published one.")
 
@@ -42,8 +42,8 @@ def check(
     resized, mirrored and slightly cropped copies too. Exit code 1 if there are leaks,
     orphans or bad files.
     """
-    from nanonet_edge.data_check import check_dataset
-    from nanonet_edge.perceptual_hash import SAME_SCENE
+    from nanonet_edge.data.check import check_dataset
+    from nanonet_edge.data.perceptual_hash import SAME_SCENE
 
     with common.progress() as progress:
         report = check_dataset(
@@ -85,8 +85,8 @@ def fetch(
 
     The terms of use are shown first, and nothing is fetched before they are accepted.
     """
-    from nanonet_edge.dataset_sources import find_source
-    from nanonet_edge.fetch import fetch_dataset
+    from nanonet_edge.data.fetch import fetch_dataset
+    from nanonet_edge.data.sources import find_source
 
     source = find_source(name)
     for line in _terms(source):

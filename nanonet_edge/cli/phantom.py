@@ -38,7 +38,7 @@ def phantom(
     They resemble colonoscopy in colour, light and texture; their shapes are made up, so
     accuracy on them says nothing about patients. About one frame in ten has no polyp.
     """
-    from nanonet_edge.phantom_files import write_phantoms
+    from nanonet_edge.data.phantom_files import write_phantoms
 
     chosen: Literal["png", "jpg"] = "jpg" if image_format is ImageFormat.JPG else "png"
     with common.progress() as progress:

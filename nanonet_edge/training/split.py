@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanonet_edge.dataset_layouts import DEVELOPMENT, TRAIN, VALIDATION, open_dataset, recognise
+from nanonet_edge.data.layouts import DEVELOPMENT, TRAIN, VALIDATION, open_dataset, recognise
 from nanonet_edge.datasets import Sample, draw
 from nanonet_edge.errors import DatasetError, UsageError
 
@@ -26,7 +26,7 @@ def split_samples(data: Path, validation: Path | None = None, fold: str | None =
     """Part a dataset.
 
     Args:
-        data: a folder in a layout that `nanonet_edge.dataset_layouts` knows, with masks. Its
+        data: a folder in a layout that `nanonet_edge.data.layouts` knows, with masks. Its
             split "train" trains, or else "development"; where there are no splits, all of it.
         validation: another such folder; None takes the split "val" of `data`, or else holds out
             a tenth of the training images, drawn by a hash of their names. A split "test" is

@@ -8,11 +8,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from nanonet_edge.cli.main import app
-from nanonet_edge.data_check import DataReport
-from nanonet_edge.fetch import FetchRecord
-from nanonet_edge.phantom_files import write_phantoms
-from tests.nanonet_edge.test_fetch import ARCHIVE, digest
-from tests.nanonet_edge.unreliable_server import Behaviour, serve
+from nanonet_edge.data.check import DataReport
+from nanonet_edge.data.fetch import FetchRecord
+from nanonet_edge.data.phantom_files import write_phantoms
+from tests.nanonet_edge.data.test_fetch import ARCHIVE, digest
+from tests.nanonet_edge.data.unreliable_server import Behaviour, serve
 
 
 def run(*arguments: object) -> Result:

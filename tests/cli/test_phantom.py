@@ -7,7 +7,7 @@ from typer.testing import CliRunner, Result
 
 from nanonet_edge.cli import phantom as command
 from nanonet_edge.cli.main import app
-from nanonet_edge.dataset_layouts import open_dataset
+from nanonet_edge.data.layouts import open_dataset
 from nanonet_edge.phantom import DEFAULT_SIZE, MIN_SIZE
 
 

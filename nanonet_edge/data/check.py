@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from nanonet_edge.dataset_layouts import Dataset, Layout, open_dataset, recognise
+from nanonet_edge.data.layouts import Dataset, Layout, open_dataset, recognise
+from nanonet_edge.data.perceptual_hash import BITS, SAME_SCENE, Fingerprint, find_matches, fingerprint
 from nanonet_edge.datasets import MASK_THRESHOLD, Frame, Sample, read_frame
 from nanonet_edge.errors import DatasetError
 from nanonet_edge.manifest import Record
-from nanonet_edge.perceptual_hash import BITS, SAME_SCENE, Fingerprint, find_matches, fingerprint
 
 Kind = Literal[
     "leak",
@@ -115,9 +115,9 @@ def check_dataset(
     """Check the splits of a dataset, one by one and against each other.
 
     Args:
-        folder: in any layout that `nanonet_edge.dataset_layouts.recognise` knows.
+        folder: in any layout that `nanonet_edge.data.layouts.recognise` knows.
         splits: names of splits or files of stems; none: all that the layout has, else the whole.
-        same_scene: bits of `nanonet_edge.perceptual_hash` in which pictures of one scene
+        same_scene: bits of `nanonet_edge.data.perceptual_hash` in which pictures of one scene
             may differ.
         progress: called with the stage, and how much of it is done.
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanonet_edge.dataset_layouts import open_dataset, read_stems, recognise
+from nanonet_edge.data.layouts import open_dataset, read_stems, recognise
 from nanonet_edge.errors import DatasetError
 
 STEMS = ("a", "b", "c", "d")

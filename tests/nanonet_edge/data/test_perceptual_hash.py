@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
+from nanonet_edge.data.perceptual_hash import BITS, SAME_SCENE, distance, find_matches, fingerprint
 from nanonet_edge.datasets import list_images, read_frame
-from nanonet_edge.perceptual_hash import BITS, SAME_SCENE, distance, find_matches, fingerprint
 from nanonet_edge.phantom import draw_frame
 
 Frame = npt.NDArray[np.uint8]

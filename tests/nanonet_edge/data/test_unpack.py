@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanonet_edge import unpack
+from nanonet_edge.data import unpack
+from nanonet_edge.data.unpack import unpack_zip
 from nanonet_edge.errors import InputError
-from nanonet_edge.unpack import unpack_zip
 
 
 def make_zip(path: Path, entries: dict[str, bytes]) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nanonet_edge.dataset_layouts import (
+from nanonet_edge.data.layouts import (
     ENDOTECT_2020,
     KVASIR_CAPSULE_SEG,
     KVASIR_INSTRUMENT,

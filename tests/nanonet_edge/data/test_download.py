@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanonet_edge import download as module
-from nanonet_edge.download import download
+from nanonet_edge.data import download as module
+from nanonet_edge.data.download import download
 from nanonet_edge.errors import InputError, UsageError
-from tests.nanonet_edge.unreliable_server import Behaviour, serve
+from tests.nanonet_edge.data.unreliable_server import Behaviour, serve
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
 
@@ -193,7 +193,7 @@ def test_a_disk_without_room_is_seen_beforehand(tmp_path: Path, monkeypatch: pyt
 _ON_A_SMALL_DISK = """
 import resource, sys
 from pathlib import Path
-from nanonet_edge.download import download
+from nanonet_edge.data.download import download
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), -1))
 try:
     download(sys.argv[1], Path(sys.argv[2]))

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from nanonet_edge.data_check import DataReport, Finding, check_dataset, grey_share
-from nanonet_edge.dataset_layouts import open_dataset
+from nanonet_edge.data.check import DataReport, Finding, check_dataset, grey_share
+from nanonet_edge.data.layouts import open_dataset
 from nanonet_edge.errors import DatasetError
 from nanonet_edge.phantom import draw_frame
 

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from nanonet_edge import phantom_files
-from nanonet_edge.dataset_layouts import open_dataset
+from nanonet_edge.data import phantom_files
+from nanonet_edge.data.layouts import open_dataset
+from nanonet_edge.data.phantom_files import write_phantoms
 from nanonet_edge.datasets import read_sample
 from nanonet_edge.errors import UsageError
 from nanonet_edge.phantom import draw_frame
-from nanonet_edge.phantom_files import write_phantoms
 
 
 def test_they_are_the_frames_of_the_seed(tmp_path: Path) -> None:

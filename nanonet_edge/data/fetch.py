@@ -19,12 +19,12 @@ from typing import Final, Literal
 from pydantic import ValidationError
 
 from nanonet_edge.atomic import replaced_folder, write_text
-from nanonet_edge.dataset_layouts import open_dataset
-from nanonet_edge.dataset_sources import Download, Source
-from nanonet_edge.download import TIMEOUT, download
+from nanonet_edge.data.download import TIMEOUT, download
+from nanonet_edge.data.layouts import open_dataset
+from nanonet_edge.data.sources import Download, Source
+from nanonet_edge.data.unpack import unpack_zip
 from nanonet_edge.errors import DatasetError, InputError, UsageError
 from nanonet_edge.manifest import Record, Sha256
-from nanonet_edge.unpack import unpack_zip
 
 SOURCE_NAME: Final = "source.json"
 
@@ -72,7 +72,7 @@ def fetch_dataset(
     """Download, check and unpack a dataset into `folder`, all of it or nothing.
 
     Args:
-        source: of `nanonet_edge.dataset_sources.find_source`.
+        source: of `nanonet_edge.data.sources.find_source`.
         folder: becomes the dataset's; what arrived of an unfinished download is kept beside it.
         url: fetch the archive from there instead, without the extra files.
         sha256: what the archive must have, in hex.

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from nanonet_edge import download as download_module
-from nanonet_edge import unpack
-from nanonet_edge.dataset_layouts import open_dataset
-from nanonet_edge.dataset_sources import Download, Source, find_source
+from nanonet_edge.data import download as download_module
+from nanonet_edge.data import unpack
+from nanonet_edge.data.fetch import fetch_dataset, read_source
+from nanonet_edge.data.layouts import open_dataset
+from nanonet_edge.data.sources import Download, Source, find_source
 from nanonet_edge.errors import DatasetError, InputError, UnsupportedError, UsageError
-from nanonet_edge.fetch import fetch_dataset, read_source
-from tests.nanonet_edge.unreliable_server import Behaviour, serve
+from tests.nanonet_edge.data.unreliable_server import Behaviour, serve
 
 STEMS = ("a", "b", "c")
 KVASIR_SEG = find_source("kvasir-seg")
