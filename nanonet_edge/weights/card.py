@@ -120,7 +120,7 @@ def _accuracy(facts: Facts) -> str:
     lines = [f"| figure | {best}{marks['best']} | {last}{marks['last']} |", "|---|---|---|"]
     for name, field in ACCURACY_FIGURES.items():
         lines.append(f"| {name} | {cell(facts.best.accuracy, field)} | {cell(facts.last.accuracy, field)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _leaks(facts: Facts) -> str:
