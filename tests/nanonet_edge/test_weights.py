@@ -35,7 +35,7 @@ def test_a_card_and_a_calibration_ship_with_it() -> None:
 
 def test_what_does_not_ship_is_answered_with_what_does() -> None:
     with pytest.raises(
-        UsageError, match=r"NanoNet-C \(described\): give --weights FILE \(shipped: nanonet-c\.released"
+        UsageError, match=r"NanoNet-C \(described\): give --weights FILE \(shipped: nanonet-a\.released, nanonet-c\.released"
     ):
         bundled_weights(VARIANTS["c"], Topology.DESCRIBED)
 
