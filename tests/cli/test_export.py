@@ -127,7 +127,7 @@ def test_generated_frames_where_nothing_else_is_there(tmp_path: Path) -> None:
         (("--format", "onnx", "--precision", "dynamic_wi8"), 2, ("onnx", "fp32, fp16, static_wi8_ai8")),
         (("--fp32", "--input", "int8"), 2, ("fp32 cannot take int8 input", "float32, uint8")),
         (("--no-rewrite", "--head", "mask"), 2, ("--no-rewrite", "--head")),
-        (("--variant", "a"), 2, ("no weights ship for NanoNet-A", "--weights FILE")),
+        (("--topology", "described"), 2, ("no weights ship for NanoNet-C (described)", "--weights FILE")),
         (("--untrained", "--weights", "x.h5"), 2, ("--untrained", "--weights")),
         (("--weights", "missing.h5"), 3, ("missing.h5", "found nothing")),
         (("--int8", "--calibration", "empty"), 3, ("empty",)),
