@@ -6,10 +6,14 @@ Video Capsule Endoscopy and Colonoscopy", CBMS 2021, and its released code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 from nanonet_edge.errors import UsageError
+
+_Found = TypeVar("_Found")
 
 
 class Name(str, Enum):
@@ -144,10 +148,7 @@ def get_variant(name: str) -> Variant:
     Raises:
         UsageError: there is no such variant.
     """
-    try:
-        return VARIANTS[name.lower()]
-    except KeyError:
-        raise UsageError(f"variant '{name}' is unknown: expected one of {', '.join(VARIANTS)}") from None
+    return _look_up(VARIANTS, name)
 
 
 def get_network(name: str) -> Network:
@@ -156,10 +157,14 @@ def get_network(name: str) -> Network:
     Raises:
         UsageError: there is no such network.
     """
+    return _look_up(NETWORKS, name)
+
+
+def _look_up(known: Mapping[str, _Found], name: str) -> _Found:
     try:
-        return NETWORKS[name.lower()]
+        return known[name.lower()]
     except KeyError:
-        raise UsageError(f"variant '{name}' is unknown: expected one of {', '.join(NETWORKS)}") from None
+        raise UsageError(f"variant '{name}' is unknown: expected one of {', '.join(known)}") from None
 
 
 def topology_of(network: Network, asked: Topology | None = None) -> Topology | None:
