@@ -115,7 +115,7 @@ def train(
     largest = recipe.stages[-1].size
     training = load(split.training, largest, skip_bad=skip_bad)
     held_out = load(split.validation, largest, skip_bad=skip_bad)
-    for line in (*training.skipped, *held_out.skipped):
+    for line in (*training.skipped.values(), *held_out.skipped.values()):
         common.note(f"skipped: {line}")
     common.note(f"{len(training)} images to train on, {len(held_out)} to validate on ({split.rule})")
     if isinstance(chosen, Variant) and encoder_weights is None and weights is None and not random_encoder:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -26,14 +26,14 @@ class TrainingSet:
         frames: (n, size, size, 3) uint8, BGR, resized as inference resizes them.
         masks: (n, size, size) uint8, 0 and 1.
         digest: of the images' and masks' bytes, in order.
-        skipped: what `load` left out, a line each.
+        skipped: name of each image that `load` left out -> a line that says why.
     """
 
     names: tuple[str, ...]
     frames: Images
     masks: Images
     digest: str
-    skipped: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,14 +64,14 @@ def load(samples: Sequence[Sample], size: int, *, skip_bad: bool = False) -> Tra
     frames: list[Images] = []
     masks: list[Images] = []
     read: list[Sample] = []
-    skipped: list[str] = []
+    skipped: dict[str, str] = {}
     for sample in samples:
         try:
             frame, mask = _read_pair(sample)
         except DatasetError as error:
             if not skip_bad:
                 raise
-            skipped.append(str(error))
+            skipped[sample.name] = str(error)
             continue
         if frame.shape[:2] != (size, size):
             frame = np.asarray(cv2.resize(frame, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
@@ -80,10 +80,10 @@ def load(samples: Sequence[Sample], size: int, *, skip_bad: bool = False) -> Tra
         masks.append(resize_mask(mask, (size, size)))
         read.append(sample)
     if not read:
-        first = f": {skipped[0]}" if skipped else ""
+        first = f": {next(iter(skipped.values()))}" if skipped else ""
         raise DatasetError(f"expected images with masks, found none that can be read{first}")
     files = [path for sample in read for path in (sample.image, sample.mask) if path is not None]
-    return TrainingSet(tuple(names), np.stack(frames), np.stack(masks), images_digest(files), tuple(skipped))
+    return TrainingSet(tuple(names), np.stack(frames), np.stack(masks), images_digest(files), skipped)
 
 
 def _read_pair(sample: Sample) -> tuple[Images, Images]:

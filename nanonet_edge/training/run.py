@@ -202,7 +202,7 @@ def _settings(job: Job, training: TrainingSet, validation: TrainingSet) -> dict[
     from nanonet_edge.manifest import sha256_file
 
     def described(data: TrainingSet) -> dict[str, Any]:
-        return {"images": len(data), "digest": data.digest, "skipped": list(data.skipped)}
+        return {"images": len(data), "digest": data.digest, "skipped": sorted(data.skipped)}
 
     topology = topology_of(job.variant, job.topology)
     given = {item.name: getattr(job.start, item.name) for item in fields(job.start)}

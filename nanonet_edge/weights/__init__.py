@@ -61,7 +61,7 @@ def bundled_weights(variant: Variant, topology: Topology) -> BundledWeights:
     """The shipped weights of a variant.
 
     Raises:
-        UsageError: none are shipped; says to give --weights.
+        UsageError: none are shipped; says which are.
     """
     found = files_of(variant, topology)
     if not found.checkpoint.is_file():
@@ -69,5 +69,5 @@ def bundled_weights(variant: Variant, topology: Topology) -> BundledWeights:
             files.checkpoint.name.removesuffix(_CHECKPOINT) for files in all_bundled_weights()
         )
         wanted = f"NanoNet-{variant.name.upper()} ({topology})"
-        raise UsageError(f"no weights ship for {wanted}: give --weights FILE (shipped: {shipped})")
+        raise UsageError(f"no weights ship for {wanted}, only for {shipped}: name a checkpoint file instead")
     return found
