@@ -51,10 +51,12 @@ _POSITION = ("StrideW", "StrideH", "DilationWFactor", "DilationHFactor")
 _ACTIVATION = ("FusedActivationFunction",)
 _INTERPOLATION = ("AlignCorners", "HalfPixelCenters")
 _OPTIONS: dict[str, tuple[str, ...]] = {
-    "Conv2DOptions": (*_POSITION, *_ACTIVATION),
-    "DepthwiseConv2DOptions": (*_POSITION, *_ACTIVATION),
+    "Conv2DOptions": (*_POSITION, "Padding", *_ACTIVATION),
+    "DepthwiseConv2DOptions": (*_POSITION, "Padding", *_ACTIVATION),
+    "AddOptions": _ACTIVATION,
+    "MulOptions": _ACTIVATION,
     "TransposeConvOptions": ("StrideW", "StrideH"),
-    "Pool2DOptions": ("FilterWidth", "FilterHeight", "StrideW", "StrideH", *_ACTIVATION),
+    "Pool2DOptions": ("FilterWidth", "FilterHeight", "StrideW", "StrideH", "Padding", *_ACTIVATION),
     "FullyConnectedOptions": ("WeightsFormat", *_ACTIVATION),
     "ConcatenationOptions": ("Axis", *_ACTIVATION),
     "ResizeBilinearOptions": _INTERPOLATION,
@@ -70,6 +72,7 @@ class Tensor:
 
     `shape` may hold -1 for a size that is only known at run time. `data_bytes` is the size of
     its stored data, 0 unless it is a constant; `values` are a small integer constant's numbers.
+    Quantized ones have `scales`, several along `axis` where each channel has its own.
     """
 
     index: int
@@ -81,6 +84,8 @@ class Tensor:
     is_variable: bool
     values: tuple[int, ...] | None
     zero_points: tuple[int, ...]
+    scales: tuple[float, ...] = ()
+    axis: int = 0
 
     @property
     def is_constant(self) -> bool:
@@ -154,6 +159,20 @@ class TfliteFile:
     def output_tensors(self, operator: Operator) -> list[Tensor]:
         """The operator's outputs in order."""
         return [self.tensors[index] for index in operator.outputs if index != ABSENT]
+
+    def array(self, tensor: Tensor) -> npt.NDArray[Any]:
+        """A constant's stored numbers, in its own shape and dtype; a view.
+
+        Raises:
+            InputError: its data does not fill its shape, or its type has no NumPy counterpart.
+        """
+        dtype, raw = _DTYPES.get(tensor.dtype), self._data[tensor.buffer]
+        if dtype is None or not tensor.is_static or len(raw) != tensor.nbytes:
+            raise InputError(
+                f"{self.path}: tensor '{tensor.name}': expected {tensor.nbytes} bytes for shape"
+                f" {list(tensor.shape)} of {tensor.dtype}, found {len(raw)}"
+            )
+        return raw.view(dtype).reshape(tensor.shape)
 
     def means_zero(self, tensor: Tensor) -> bool:
         """Whether a constant is all zeros, in the quantized sense where it is quantized."""
@@ -307,8 +326,14 @@ class _Reader:
         dtype = self.types.get(tensor.Type(), f"type {tensor.Type()}").lower()
         quantization = tensor.Quantization()
         zero_points: tuple[int, ...] = ()
-        if quantization is not None and quantization.ZeroPointLength():
-            zero_points = (int(quantization.ZeroPoint(0)),)
+        scales: tuple[float, ...] = ()
+        axis = 0
+        if quantization is not None:
+            if quantization.ZeroPointLength():
+                zero_points = (int(quantization.ZeroPoint(0)),)
+            count = self.spend(quantization.ScaleLength(), "scales")
+            scales = tuple(float(quantization.Scale(i)) for i in range(count))
+            axis = int(quantization.QuantizedDimension())
         return Tensor(
             index=index,
             name=self.text(tensor.Name()),
@@ -319,6 +344,8 @@ class _Reader:
             is_variable=bool(tensor.IsVariable()),
             values=_values(dtype, buffers[buffer]),
             zero_points=zero_points,
+            scales=scales,
+            axis=axis,
         )
 
     def operator(
