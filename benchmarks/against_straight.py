@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from nanonet_edge.benchmarks.interleave import duel
 from nanonet_edge.benchmarks.plan import Job
+from nanonet_edge.benchmarks.watch import DeviceProbe, Watch
 from nanonet_edge.benchmarks.worker_process import Worker
 from nanonet_edge.benchmarks.worker_protocol import LoadRequest
 from nanonet_edge.bundle import Artifact, Bundle
@@ -20,8 +21,12 @@ def fight_all(
     threads: int,
     report: Callable[[str, int, int], None],
     start: Callable[[LoadRequest], Worker],
+    probe: DeviceProbe,
 ) -> tuple[tuple[Duel, ...], tuple[FailedDuel, ...]]:
-    """Compare every rewritten artifact that ran with its straight counterpart, on the same runtime."""
+    """Compare every rewritten artifact that ran with its straight counterpart, on the same runtime.
+
+    A duel on a device that was throttled meanwhile has failed.
+    """
     duels: list[Duel] = []
     failed: list[FailedDuel] = []
     contenders = [row for row in rows if row.graph == "rewritten" and row.measurement is not None]
@@ -37,7 +42,10 @@ def fight_all(
         contender = Job(bundle.artifact(row.artifact), row.spec).load_request(bundle, threads)
         baseline = Job(counterpart, row.spec).load_request(straight, threads)
         try:
-            duels.append(duel(contender, baseline, start=start))
+            with Watch(probe) as watch:
+                fought = duel(contender, baseline, start=start)
+            watch.require_valid(f"{row.artifact} on {row.spec}: the duel")
+            duels.append(fought)
         except RuntimeFailure as error:
             failed.append(
                 FailedDuel(

@@ -1,18 +1,21 @@
-"""Benchmark the artifacts of a bundle on this machine's processor."""
+"""Benchmark the artifacts of a bundle on this machine, and watch it meanwhile."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from nanonet_edge.benchmarks.against_reference import measure_against_reference, require_reference
 from nanonet_edge.benchmarks.against_straight import fight_all, require_counterpart
 from nanonet_edge.benchmarks.full_precision import FULL_PRECISION, is_reduced
 from nanonet_edge.benchmarks.plan import Job, Plan, make_plan
 from nanonet_edge.benchmarks.timing import camera_frames
+from nanonet_edge.benchmarks.watch import DeviceProbe, Watch
 from nanonet_edge.benchmarks.worker_process import Worker
 from nanonet_edge.benchmarks.worker_protocol import LoadRequest, MeasureRequest
 from nanonet_edge.bundle import Bundle
+from nanonet_edge.devices import detect
 from nanonet_edge.errors import RuntimeFailure
 from nanonet_edge.machine import read_machine
 from nanonet_edge.results import BenchResult, BenchRow, BenchSettings
@@ -32,8 +35,12 @@ def bench(
     reference: bool = False,
     progress: Progress | None = None,
     start: StartWorker = Worker,
+    root: Path | str = "/",
 ) -> BenchResult:
     """Measure artifacts on runtimes, each pair in a fresh process, one after the other.
+
+    The device's state is read before, during and after each pair; where it was throttled or
+    undervolted, the pair's figures do not count, and its row says why (`objection`).
 
     Args:
         bundle: what to measure.
@@ -47,6 +54,7 @@ def bench(
             rounds.
         progress: called as the work goes on.
         start: how to start a measuring process.
+        root: where the device's own files are.
 
     Returns:
         A result with a row per pair; one that failed says why and does not stop the others.
@@ -66,17 +74,21 @@ def bench(
     reference_row = None
     if reference:
         require_reference()
-    rows = tuple(_measure_all(bundle, plan, settings, report, start))
-    if reference:
-        reference_row, rows = measure_against_reference(bundle, rows, settings, report, start)
-    duels, failed = (
-        fight_all(bundle, straight, rows, settings.threads, report, start) if straight else ((), ())
-    )
+    with DeviceProbe(root) as probe:
+        rows = tuple(_measure_all(bundle, plan, settings, report, start, probe))
+        if reference:
+            reference_row, rows = measure_against_reference(bundle, rows, settings, report, start, probe)
+        duels, failed = (
+            fight_all(bundle, straight, rows, settings.threads, report, start, probe)
+            if straight
+            else ((), ())
+        )
     return BenchResult(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         bundle=bundle.manifest.name,
         manifest_sha256=bundle.manifest_sha256,
         machine=machine,
+        detected=detect(root).names,
         settings=settings,
         frames=camera_frames(bundle)[1],
         reference=reference_row,
@@ -88,14 +100,19 @@ def bench(
 
 
 def _measure_all(
-    bundle: Bundle, plan: Plan, settings: BenchSettings, report: Progress, start: StartWorker
+    bundle: Bundle,
+    plan: Plan,
+    settings: BenchSettings,
+    report: Progress,
+    start: StartWorker,
+    probe: DeviceProbe,
 ) -> Iterator[BenchRow]:
     waiting = list(plan.jobs)
     done = 0
     while waiting:
         job = waiting.pop(0)
         report("bench", done, done + 1 + len(waiting))
-        row = _measure(bundle, job, settings, start)
+        row = _measure(bundle, job, settings, start, probe)
         done += 1
         report("bench", done, done + len(waiting))
         yield row
@@ -108,7 +125,9 @@ def _computed_in_less(row: BenchRow) -> bool:
     return row.measurement is not None and is_reduced(row.measurement.runtime.computed_precision)
 
 
-def _measure(bundle: Bundle, job: Job, settings: BenchSettings, start: StartWorker) -> BenchRow:
+def _measure(
+    bundle: Bundle, job: Job, settings: BenchSettings, start: StartWorker, probe: DeviceProbe
+) -> BenchRow:
     record = job.artifact.record
     measurement = failure = None
     request = MeasureRequest(
@@ -117,12 +136,13 @@ def _measure(bundle: Bundle, job: Job, settings: BenchSettings, start: StartWork
         fps=settings.fps,
         sustained_minutes=settings.sustained_minutes,
     )
-    try:
-        with start(job.load_request(bundle, settings.threads)) as worker:
-            worker.load()
-            measurement = worker.measure(request)
-    except RuntimeFailure as error:
-        failure = str(error)
+    with Watch(probe) as watch:
+        try:
+            with start(job.load_request(bundle, settings.threads)) as worker:
+                worker.load()
+                measurement = worker.measure(request)
+        except RuntimeFailure as error:
+            failure = str(error)
     return BenchRow(
         artifact=record.name,
         format=record.format,
@@ -132,4 +152,5 @@ def _measure(bundle: Bundle, job: Job, settings: BenchSettings, start: StartWork
         spec=job.spec,
         measurement=measurement,
         failure=failure,
+        watched=watch.result(measurement),
     )

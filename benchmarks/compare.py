@@ -152,13 +152,9 @@ def _candidate(
     dice = agreement.summary.mean_dice if agreement and agreement.summary else None
     if dice is None:
         missing["mean_dice"] = unverified
-    measurement = row.measurement if row else None
+    measurement = row.valid_measurement if row else None
     if measurement is None:
-        why = (
-            row.failure
-            if row and row.failure
-            else f"not benched: run nanonet-edge bench --artifact {artifact.name}"
-        )
+        why = _unmeasured(artifact.name, row)
         missing |= dict.fromkeys(("frame_p50_ms", "frame_p90_ms", "fps", "memory_mib"), why)
     elif measurement.memory.value is None:
         missing["memory_mib"] = measurement.memory.reason or ""
@@ -175,6 +171,14 @@ def _candidate(
         missing=missing,
         broken=_not_finite(agreement),
     )
+
+
+def _unmeasured(artifact: str, row: BenchRow | None) -> str:
+    """Why there is no latency that counts."""
+    if row is not None and row.objection is not None:
+        return f"the measurement does not count: {row.objection}"
+    failure = row.failure if row is not None else None
+    return failure or f"not benched: run nanonet-edge bench --artifact {artifact}"
 
 
 def _not_finite(agreement: AgreementRow | None) -> str | None:

@@ -87,8 +87,9 @@ class PaperTable(Record):
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What went wrong, one line each."""
-        return tuple(row.measured.failure for row in self.rows if row.measured.failure is not None)
+        """What went wrong or does not count, one line each."""
+        found = [(row.network, row.measured.failure or row.measured.objection) for row in self.rows]
+        return tuple(f"{network}: {reason}" for network, reason in found if reason is not None)
 
 
 def count(network: str, size: int) -> Counted:

@@ -132,12 +132,17 @@ class Session:
 
     def _time_invoke(self, request: MeasureRequest) -> Latency:
         warmup_runs = len(self.time_invokes(WARMUP_RUNS, WARMUP_SECONDS))
-        return _latency("invoke", warmup_runs, self.time_invokes(request.min_count, request.min_seconds))
+        start = time.monotonic_ns()
+        samples = self.time_invokes(request.min_count, request.min_seconds)
+        return _latency("invoke", warmup_runs, samples, window_ns=(start, time.monotonic_ns()))
 
     def _time_frame(self, request: MeasureRequest, loop: FrameLoop) -> Latency:
         warmup_runs = warm_up(loop.sample)
+        start = time.monotonic_ns()
         samples = run_until(loop.sample, min_seconds=request.min_seconds, min_count=request.min_count)
-        return _latency("frame", warmup_runs, samples, loop.note)
+        # What is put together from parts does more than it is timed for.
+        window_ns = None if loop.note else (start, time.monotonic_ns())
+        return _latency("frame", warmup_runs, samples, window_ns=window_ns, note=loop.note)
 
     def _read_memory(self) -> Figure:
         if is_remote(self._runtime):
@@ -171,12 +176,18 @@ def _milliseconds(nanoseconds: int) -> Figure:
 
 
 def _latency(
-    scope: Literal["invoke", "frame"], warmup_runs: int, samples_ns: tuple[int, ...], note: str | None = None
+    scope: Literal["invoke", "frame"],
+    warmup_runs: int,
+    samples_ns: tuple[int, ...],
+    *,
+    window_ns: tuple[int, int] | None,
+    note: str | None = None,
 ) -> Latency:
     return Latency(
         obtained="measured",
         scope=scope,
         note=note,
+        window_ns=window_ns,
         warmup_runs=warmup_runs,
         summary=summarize(samples_ns),
         samples_ns=samples_ns,

@@ -16,7 +16,10 @@ from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from nanonet_edge.atomic import write_text
+from nanonet_edge.devices.watched import WatchedRun
 from nanonet_edge.errors import InputError, UsageError
+from nanonet_edge.figures import Figure as Figure  # noqa: PLC0414 - where it is looked for
+from nanonet_edge.figures import Obtained as Obtained  # noqa: PLC0414
 from nanonet_edge.machine import Conditions, Machine
 from nanonet_edge.manifest import Record, Sha256
 from nanonet_edge.variants import Format, Precision
@@ -24,25 +27,6 @@ from nanonet_edge.variants import Format, Precision
 RESULTS_SCHEMA_VERSION: Final = 1
 BENCH_NAME = "bench.json"
 MIB = 1 << 20
-
-#: measured: ran on that device; emulated: its binaries under an emulator; predicted: from a
-#: model of the device; replayed: from a recording.
-Obtained = Literal["measured", "emulated", "predicted", "replayed"]
-
-
-class Figure(Record):
-    """One number with its unit, or the reason why there is none."""
-
-    obtained: Obtained
-    unit: str
-    value: float | None = None
-    reason: str | None = None
-
-    @model_validator(mode="after")
-    def _value_or_reason(self) -> Self:
-        if (self.value is None) == (self.reason is None):
-            raise ValueError("expected either a value or a reason")
-        return self
 
 
 class LatencySummary(Record):
@@ -69,11 +53,14 @@ class Latency(Record):
 
     `invoke` is the engine alone on a prepared tensor; `frame` is a decoded uint8 frame in and
     a mask out: resize, quantize, invoke, threshold. `note` says where that was put together.
+    `window_ns` is when the first began and the last ended, on the clock of `time.monotonic_ns`,
+    where nothing else was done in between.
     """
 
     obtained: Obtained
     scope: Literal["invoke", "frame"]
     note: str | None = None
+    window_ns: tuple[int, int] | None = None
     warmup_runs: int = Field(ge=0)
     summary: LatencySummary
     samples_ns: tuple[int, ...] = Field(min_length=1)
@@ -197,12 +184,26 @@ class Measurement(Record):
 
 
 class _MeasuredRow(Record):
-    """Something on a runtime: its measurement, or what went wrong."""
+    """Something on a runtime: its measurement, or what went wrong.
+
+    `watched` is the device meanwhile, None in results of versions that did not watch it.
+    """
 
     spec: str
     bytes: int
     measurement: Measurement | None = None
     failure: str | None = None
+    watched: WatchedRun | None = None
+
+    @property
+    def objection(self) -> str | None:
+        """Why a measurement does not count, such as a throttled device; None if it does."""
+        return None if self.watched is None or self.measurement is None else self.watched.objection
+
+    @property
+    def valid_measurement(self) -> Measurement | None:
+        """The measurement, if there is one and it counts."""
+        return None if self.objection is not None else self.measurement
 
     @model_validator(mode="after")
     def _measured_or_failed(self) -> Self:
@@ -283,11 +284,12 @@ class Skipped(Record):
 class BenchSettings(Record):
     """What is asked of a benchmark.
 
+    `device` is "cpu", this machine whatever it is, or the name of its device profile.
     `min_seconds` and `min_count` are both reached, in each scope. `fps` adds a paced run;
     `sustained_minutes` a long one, at that pace if `fps` is given, else back to back.
     """
 
-    device: Literal["cpu"] = "cpu"
+    device: str = Field(default="cpu", min_length=1, max_length=64)
     threads: int = Field(default=1, ge=1)
     min_seconds: float = Field(default=3.0, ge=0)
     min_count: int = Field(default=100, ge=1)
@@ -296,7 +298,7 @@ class BenchSettings(Record):
 
 
 class BenchResult(Record):
-    """`bench.json`."""
+    """`bench.json`; `detected` names the device profiles that the machine was recognised as."""
 
     schema_version: Literal[1] = RESULTS_SCHEMA_VERSION
     kind: Literal["bench"] = "bench"
@@ -304,6 +306,7 @@ class BenchResult(Record):
     bundle: str
     manifest_sha256: Sha256
     machine: Machine
+    detected: tuple[str, ...] = ()
     settings: BenchSettings
     frames: FrameSource
     reference: ReferenceRow | None = None
@@ -318,6 +321,14 @@ class BenchResult(Record):
         measured = self.rows if self.reference is None else (self.reference, *self.rows)
         rows = tuple(row.failure for row in measured if row.failure is not None)
         return rows + tuple(duel.failure for duel in self.failed_duels if duel.baseline is not None)
+
+    @property
+    def objections(self) -> tuple[str, ...]:
+        """What was measured and does not count, one line each with its reason."""
+        named: list[tuple[str, _MeasuredRow]] = [(f"{row.artifact} on {row.spec}", row) for row in self.rows]
+        if self.reference is not None:
+            named.insert(0, (f"the reference on {self.reference.spec}", self.reference))
+        return tuple(f"{what}: {row.objection}" for what, row in named if row.objection is not None)
 
 
 AnyResult = TypeVar("AnyResult", bound=Record)

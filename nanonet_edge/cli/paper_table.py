@@ -153,9 +153,9 @@ def _cells(row: PaperRow) -> list[str]:
 
 
 def _times(row: PaperRow) -> list[str]:
-    found = row.measured.measurement
+    found = row.measured.valid_measurement
     if found is None:
-        return ["failed", "-", "-", "-"]
+        return ["does not count" if row.measured.objection else "failed", "-", "-", "-"]
     invoke, frame = found.invoke.summary, found.frame.summary
     return [
         found.runtime.computed_precision,

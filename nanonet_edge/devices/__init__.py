@@ -13,18 +13,22 @@ from nanonet_edge.devices.profile import Profile, load_profile
 from nanonet_edge.devices.resolve import Resolution, resolve
 from nanonet_edge.devices.state import DeviceState, ask_commands, read_state
 from nanonet_edge.devices.validity import Validity, judge
+from nanonet_edge.devices.watched import EnergyPerInference, WatchedRun, energy_per_inference
 
 __all__ = [
     "Catalogue",
     "Detection",
     "DeviceState",
     "Energy",
+    "EnergyPerInference",
     "Profile",
     "Resolution",
     "Validity",
+    "WatchedRun",
     "ask_commands",
     "detect",
     "energy_over",
+    "energy_per_inference",
     "judge",
     "load_catalogue",
     "load_profile",

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -128,13 +128,14 @@ def read_state(root: Path | str = "/", outputs: Mapping[str, str] | None = None)
     return DeviceState(monotonic_ns=time.monotonic_ns(), unknown=unknown, troubles=files.troubles, **found)
 
 
-def ask_commands(timeout_s: float = 2.0) -> dict[str, str]:
-    """Run those of `COMMANDS` that are installed on this machine; what they printed, by name.
+def ask_commands(timeout_s: float = 2.0, names: Iterable[str] = tuple(COMMANDS)) -> dict[str, str]:
+    """Run those of `COMMANDS` that are named and installed on this machine; what they printed, by name.
 
     One that fails or takes longer than `timeout_s` seconds is left out.
     """
     outputs = {}
-    for name, command in COMMANDS.items():
+    for name in names:
+        command = COMMANDS[name]
         program = shutil.which(command[0])
         if program is None:
             continue
