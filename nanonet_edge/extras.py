@@ -26,7 +26,9 @@ OPTIONAL: dict[str, tuple[str, tuple[str, ...]]] = {
     "openvino": ("openvino", ("openvino",)),
     "albumentations": ("train", ("albumentations",)),
     "matplotlib": ("train", ("matplotlib",)),
+    "plotly": ("report", ("plotly",)),
     "tensorboardX": ("tensorboard", ("tensorboardX",)),
+    "scipy": ("dev", ("scipy",)),
 }
 
 #: They talk on stderr while they are imported, whatever their log levels are set to.

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from nanonet_edge import __version__
 from nanonet_edge.cli.bench import bench
+from nanonet_edge.cli.blame import blame
 from nanonet_edge.cli.compare import compare
 from nanonet_edge.cli.data import data
 from nanonet_edge.cli.devices import devices
@@ -91,7 +92,19 @@ def _root(
     """Export a trained NanoNet for edge devices, check its masks, measure its speed, choose."""
 
 
-for _command in (train, evaluate, export, verify, bench, compare, inspect, runtimes, phantom, paper_table):
+for _command in (
+    train,
+    evaluate,
+    export,
+    verify,
+    blame,
+    bench,
+    compare,
+    inspect,
+    runtimes,
+    phantom,
+    paper_table,
+):
     app.command(_command.__name__.replace("_", "-"))(_command)
 app.add_typer(data, name="data")
 app.add_typer(devices, name="devices")

@@ -33,6 +33,7 @@ NEED_EXTRA = {
     "train": ["--data", "frames"],
     "verify": ["bundle", "--data", "frames"],
     "bench": ["bundle"],
+    "blame": ["bundle"],
     "inspect": ["net.tflite", "--target", "coral"],
     "paper-table": ["--variant", "c"],
 }
