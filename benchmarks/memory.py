@@ -12,8 +12,10 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nanonet_edge.results import MIB, Figure
+if TYPE_CHECKING:
+    from nanonet_edge.results import Figure
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -39,22 +41,34 @@ def take_baseline() -> Baseline:
 
 def memory_above(baseline: Baseline) -> Figure:
     """This process's high-water mark above `baseline`, in MiB."""
+    return rise_of(rise_above(baseline))
+
+
+def rise_above(baseline: Baseline) -> int | None:
+    """The same in bytes; None if the mark was never exceeded."""
     peak = _peak_bytes()
-    if peak <= baseline.peak:
-        return _missing("the process never needed more memory than it had used before the engine was loaded")
-    return Figure(obtained="measured", unit="MiB", value=(peak - baseline.resident) / MIB)
+    return peak - baseline.resident if peak > baseline.peak else None
+
+
+def rise_of(rise: int | None) -> Figure:
+    """The figure for what `rise_above` gave."""
+    if rise is None:
+        return _figure(None, "the process never needed more memory than before the engine was loaded")
+    return _figure(rise)
 
 
 def memory_of(marks: tuple[int, int] | None) -> Figure:
     """The same for an engine in another process, from its (baseline, peak) in bytes."""
     if marks is None:
-        return _missing("the engine's process does not tell its memory")
+        return _figure(None, "the engine's process does not tell its memory")
     baseline, peak = marks
-    return Figure(obtained="measured", unit="MiB", value=(peak - baseline) / MIB)
+    return _figure(peak - baseline)
 
 
-def _missing(reason: str) -> Figure:
-    return Figure(obtained="measured", unit="MiB", reason=reason)
+def _figure(size: int | None, reason: str | None = None) -> Figure:
+    from nanonet_edge.results import MIB, Figure
+
+    return Figure(obtained="measured", unit="MiB", value=None if size is None else size / MIB, reason=reason)
 
 
 def _reset_peak() -> bool:

@@ -3,18 +3,23 @@
 The clock is `time.perf_counter_ns`. Every sample is kept, in order, and nothing is trimmed:
 a frame that took long took long. Python's garbage collector stays on, as it is in the
 application.
+
+All but `camera_frames` needs Python >= 3.9, NumPy and OpenCV alone: boards without the toolkit are
+timed by it too.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from nanonet_edge.bundle import Bundle
-from nanonet_edge.results import FrameSource
+if TYPE_CHECKING:
+    from nanonet_edge.bundle import Bundle
+    from nanonet_edge.results import FrameSource
 
 Clock = Callable[[], int]
 Call = Callable[[], object]
@@ -65,18 +70,25 @@ def camera_frames(bundle: Bundle) -> tuple[tuple[npt.NDArray[np.uint8], ...], Fr
     Returns:
         (480, 640, 3) uint8 BGR arrays: the bundle's golden frames, enlarged or reduced.
     """
-    import cv2
+    from nanonet_edge.results import FrameSource
 
     golden = bundle.golden().frames
-    size = (CAMERA_WIDTH, CAMERA_HEIGHT)
-    frames = tuple(
-        np.ascontiguousarray(cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-        for frame in golden
-    )
+    frames = to_camera_size(golden)
     height, width = golden.shape[1:3]
     description = (
         f"golden frames ({width}x{height}) resized to {CAMERA_WIDTH}x{CAMERA_HEIGHT}, bilinear, uint8 BGR"
     )
     return frames, FrameSource(
         description=description, width=CAMERA_WIDTH, height=CAMERA_HEIGHT, count=len(frames)
+    )
+
+
+def to_camera_size(frames: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], ...]:
+    """Frames (n, H, W, 3) uint8, each resized to (480, 640, 3) as OpenCV does it, bilinear."""
+    import cv2
+
+    size = (CAMERA_WIDTH, CAMERA_HEIGHT)
+    return tuple(
+        np.ascontiguousarray(cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        for frame in frames
     )

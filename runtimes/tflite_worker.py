@@ -167,16 +167,10 @@ class Server:
         self._baseline = _take_baseline()
         from tflite_runtime import interpreter as engine
 
-        kinds = engine.OpResolverType
         start = time.perf_counter_ns()
-        interpreter = engine.Interpreter(
-            model_path=str(header["path"]),
-            num_threads=int(header["threads"]),
-            experimental_op_resolver_type=(
-                kinds.AUTO if header["xnnpack"] else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            ),
+        interpreter = make_interpreter(
+            engine, str(header["path"]), int(header["threads"]), bool(header["xnnpack"])
         )
-        interpreter.allocate_tensors()
         elapsed = time.perf_counter_ns() - start
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1:
@@ -186,7 +180,7 @@ class Server:
         return {
             "input": _tensor(self._input),
             "output": _tensor(self._output),
-            "operators": _operators(interpreter),
+            "operators": describe_operators(interpreter),
             "load_ns": elapsed,
             "baseline_bytes": self._baseline,
         }, b""
@@ -239,7 +233,20 @@ def _tensor(details: Any) -> Header:
     }
 
 
-def _operators(interpreter: Any) -> list[Header]:
+def make_interpreter(engine: Any, path: str, threads: int, xnnpack: bool) -> Any:
+    """An interpreter with its tensors allocated; `engine` is the module that has Interpreter."""
+    kinds = engine.OpResolverType
+    interpreter = engine.Interpreter(
+        model_path=path,
+        num_threads=threads,
+        experimental_op_resolver_type=(kinds.AUTO if xnnpack else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES),
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def describe_operators(interpreter: Any) -> list[Header]:
+    """The operators as the interpreter lists them, in a form that JSON holds."""
     import numpy as np
 
     dtypes = {

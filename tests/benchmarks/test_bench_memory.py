@@ -8,7 +8,7 @@ import pytest
 
 from nanonet_edge.benchmarks import memory
 from nanonet_edge.benchmarks.memory import Baseline, memory_above, memory_of
-from nanonet_edge.results import MIB
+from nanonet_edge.results import MIB, Figure
 from tests.tiny_bundle import make_tiny_bundle
 
 FRESH_PROCESS = """
@@ -29,7 +29,7 @@ print(memory_above(baseline).model_dump_json())
 def test_peak_of_the_engine_is_seen_whatever_was_used_before(before: int) -> None:
     code = FRESH_PROCESS.format(before=before, engine=96)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    figure = memory.Figure.model_validate_json(done.stdout)
+    figure = Figure.model_validate_json(done.stdout)
     assert figure.unit == "MiB"
     assert figure.value == pytest.approx(96, abs=8)
 
