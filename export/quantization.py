@@ -30,7 +30,7 @@ _NEGLIGIBLE = 1e-30
 _BIAS_LIMIT = float(2**30)
 #: Operations whose output must be stored exactly as their input is.
 _TRANSPARENT = frozenset(
-    {"upsample_bilinear", "upsample_nearest", "max_pool", "zero_pad", "edge_pad", "depth_to_space"}
+    "upsample_bilinear upsample_nearest max_pool zero_pad edge_pad depth_to_space crop join".split()
 )
 #: Operations that only move values: what they alone read is stored as their output is.
 _MOVES = _TRANSPARENT | {"concat"}
@@ -81,14 +81,15 @@ def plan_activations(graph: Graph, ranges: Ranges, dtype: str = "int8") -> dict[
     for node in graph:
         if node.op == "mask":
             continue
-        if node.op in _TRANSPARENT:
+        if node.op in _TRANSPARENT or node.op == "column_mean" or node.attributes.get("stored_as_input"):
             plan[node.name] = plan[node.inputs[0]]
         elif node.op == "input":
             plan[node.name] = _unit(dtype, closed=True)
         elif node.op in UNIT_OUTPUTS:
             plan[node.name] = _unit(dtype, closed=False)
         else:
-            low, high = ranges[moved[node.name]]
+            # What is rewritten for one target after calibration has tensors without a range.
+            low, high = ranges.get(moved[node.name], ranges[node.name])
             floor = _accumulator_unit(node, plan)
             plan[node.name] = _from_range(low, high, dtype, floor)
     return plan

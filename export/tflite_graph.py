@@ -37,6 +37,7 @@ _VERSIONS: dict[str, dict[str, int]] = {
     "CONCATENATION": {_FLOAT: 1, _INT8: 2, _INT16: 3},
     "MIRROR_PAD": {_FLOAT: 1, _INT8: 2, _INT16: 3},
     "DEPTH_TO_SPACE": {_FLOAT: 1, _INT8: 2},
+    "STRIDED_SLICE": {_FLOAT: 1, _INT8: 2, _INT16: 4},
     "GREATER": {_FLOAT: 1, _INT8: 2},
     "ARG_MAX": {_FLOAT: 1, _INT8: 2},
 }
@@ -247,6 +248,26 @@ class TfliteWriter:
         self.emit(node, "CONCATENATION", None, "ConcatenationOptions", axis=3)
         self._tensors.update(kept)
 
+    def crop(self, node: Node) -> None:
+        """Append STRIDED_SLICE with strides of 1."""
+        top, left, height, width = (node.attributes[key] for key in ("top", "left", "height", "width"))
+        begin = (0, top, left, 0)
+        end = (1, top + height, left + width, self._shapes[node.name][-1])
+        constants = [
+            self._file.constant(f"corner_{'_'.join(map(str, values))}", np.array(values, np.int32))
+            for values in (begin, end, (1, 1, 1, 1))
+        ]
+        self.emit(node, "STRIDED_SLICE", constants, "StridedSliceOptions")
+
+    def join(self, node: Node) -> None:
+        """Append CONCATENATION along rows or columns; all parts are stored alike."""
+        self.emit(node, "CONCATENATION", None, "ConcatenationOptions", axis=1 + node.attributes["axis"])
+
+    def column_mean(self, node: Node) -> None:
+        """Append MEAN over height alone."""
+        axes = self._file.constant("row_axis", np.array([1], np.int32))
+        self.emit(node, "MEAN", [axes], "ReducerOptions", keepDims=True)
+
     def global_mean(self, node: Node) -> None:
         """Append MEAN over height and width."""
         axes = self._file.constant("spatial_axes", np.array([1, 2], np.int32))
@@ -325,6 +346,9 @@ _EMITTERS: dict[str, Callable[[TfliteWriter, Node], None]] = {
     "upsample_nearest": TfliteWriter.upsample,
     "max_pool": TfliteWriter.max_pool,
     "concat": TfliteWriter.concat,
+    "crop": TfliteWriter.crop,
+    "join": TfliteWriter.join,
+    "column_mean": TfliteWriter.column_mean,
     "global_mean": TfliteWriter.global_mean,
     "add": TfliteWriter.add,
     "edge_pad": TfliteWriter.edge_pad,

@@ -26,6 +26,9 @@ depthwise one, (in, out) for a dense layer.
 | zero_pad           | 1      |                                  | (one row below, one column right)   |
 | edge_pad           | 1      |                                  | (one pixel on every side, repeated) |
 | depth_to_space     | 1      |                                  | (blocks of 2)                       |
+| crop               | 1      |                                  | top, left, height, width            |
+| join               | 2..    |                                  | axis: 0 (rows) or 1 (columns)       |
+| column_mean        | 1      |                                  | ((H, W, C) to (1, W, C))            |
 | global_mean        | 1      |                                  | keepdims                            |
 | reshape            | 1      |                                  | (C,) to (1, 1, C)                   |
 | mask               | 1      |                                  | (z > 0, or arg-max over classes)    |
@@ -45,6 +48,7 @@ Weights = Mapping[str, npt.NDArray[np.float32]]
 Shape = tuple[int, ...]
 
 _ARITY = {"input": 0, "add": 2, "multiply": 2, "broadcast": 2}
+_JOINING = frozenset({"concat", "join"})
 _REQUIRED_WEIGHTS: dict[str, frozenset[str]] = {
     "conv2d": frozenset({"kernel"}),
     "depthwise_conv2d": frozenset({"kernel"}),
@@ -54,7 +58,7 @@ _REQUIRED_WEIGHTS: dict[str, frozenset[str]] = {
 }
 _UNWEIGHTED = (
     "input relu relu6 sigmoid softmax add multiply concat upsample_bilinear upsample_nearest max_pool "
-    "broadcast zero_pad edge_pad depth_to_space global_mean reshape mask"
+    "broadcast zero_pad edge_pad depth_to_space crop join column_mean global_mean reshape mask"
 ).split()
 OPS = frozenset(_UNWEIGHTED) | _REQUIRED_WEIGHTS.keys()
 
@@ -137,7 +141,8 @@ class Graph:
         for node in self.nodes:
             if node.op not in OPS:
                 raise GraphError(f"node '{node.name}': unknown operation '{node.op}'")
-            if len(node.inputs) < 2 if node.op == "concat" else len(node.inputs) != _ARITY.get(node.op, 1):
+            wanted = _ARITY.get(node.op, 1)
+            if len(node.inputs) < 2 if node.op in _JOINING else len(node.inputs) != wanted:
                 raise GraphError(f"node '{node.name}': {node.op} cannot have {len(node.inputs)} inputs")
             if missing := _REQUIRED_WEIGHTS.get(node.op, frozenset()) - node.weights.keys():
                 raise GraphError(f"node '{node.name}': {node.op} lacks {sorted(missing)}")
@@ -247,6 +252,25 @@ def _infer_concat(node: Node, inputs: list[Shape]) -> Shape:
     return (*inputs[0][:-1], sum(shape[-1] for shape in inputs))
 
 
+def _infer_crop(node: Node, inputs: list[Shape]) -> Shape:
+    top, left, height, width = (int(node.attributes[key]) for key in ("top", "left", "height", "width"))
+    rows, columns, channels = inputs[0]
+    if min(top, left) < 0 or min(height, width) < 1 or top + height > rows or left + width > columns:
+        raise GraphError(
+            f"node '{node.name}': {height}x{width} at ({top}, {left}) is not inside {rows}x{columns}"
+        )
+    return (height, width, channels)
+
+
+def _infer_join(node: Node, inputs: list[Shape]) -> Shape:
+    axis = int(node.attributes["axis"])
+    if axis not in (0, 1) or len({shape[:axis] + shape[axis + 1 :] for shape in inputs}) > 1:
+        raise GraphError(f"node '{node.name}': {inputs} cannot be joined along axis {axis}")
+    joined = list(inputs[0])
+    joined[axis] = sum(shape[axis] for shape in inputs)
+    return tuple(joined)
+
+
 _RULES: dict[str, Callable[[Node, list[Shape]], Shape]] = {
     "dense": lambda node, s: (*s[0][:-1], node.weights["kernel"].shape[1]),
     "conv2d_transpose": _infer_transposed,
@@ -258,6 +282,9 @@ _RULES: dict[str, Callable[[Node, list[Shape]], Shape]] = {
     "zero_pad": lambda node, s: (s[0][0] + 1, s[0][1] + 1, s[0][2]),
     "edge_pad": lambda node, s: (s[0][0] + 2, s[0][1] + 2, s[0][2]),
     "depth_to_space": lambda node, s: (2 * s[0][0], 2 * s[0][1], s[0][2] // 4),
+    "crop": _infer_crop,
+    "join": _infer_join,
+    "column_mean": lambda node, s: (1, *s[0][1:]),
     "global_mean": lambda node, s: (1, 1, s[0][2]) if node.attributes["keepdims"] else (s[0][2],),
     "reshape": lambda node, s: (1, 1, s[0][0]),
     "mask": lambda node, s: (*s[0][:2], 1),

@@ -108,6 +108,11 @@ def _depth_to_space(node: Node, inputs: list[Tensor]) -> Tensor:
     )
 
 
+def _crop(node: Node, inputs: list[Tensor]) -> Tensor:
+    top, left, height, width = (node.attributes[key] for key in ("top", "left", "height", "width"))
+    return inputs[0][:, top : top + height, left : left + width]
+
+
 def _softmax(x: Tensor) -> Tensor:
     exponent = np.exp(x - x.max(axis=-1, keepdims=True))
     return np.asarray(exponent / exponent.sum(axis=-1, keepdims=True), np.float32)
@@ -136,6 +141,9 @@ _KERNELS: dict[str, Callable[[Node, list[Tensor]], Tensor]] = {
     "add": lambda node, x: _activate(x[0] + x[1], node.activation),
     "multiply": lambda node, x: x[0] * x[1],
     "concat": lambda node, x: np.concatenate(x, axis=-1),
+    "crop": _crop,
+    "join": lambda node, x: np.concatenate(x, axis=1 + node.attributes["axis"]),
+    "column_mean": lambda node, x: x[0].mean(axis=1, keepdims=True),
     "zero_pad": lambda node, x: np.pad(x[0], ((0, 0), (0, 1), (0, 1), (0, 0))),
     "edge_pad": lambda node, x: np.pad(x[0], ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge"),
     "global_mean": lambda node, x: x[0].mean(axis=(1, 2), keepdims=bool(node.attributes["keepdims"])),

@@ -33,9 +33,9 @@ _INNERMOST = 3
 #: Softmax: "Supports only 1-D input tensor with a max of 16,000 elements". [docs]
 _SOFTMAX_ELEMENTS = 16_000
 #: Mean over so many positions was mapped (64x128), four times as many were not (256x128). [#461]
-_MEAN_POSITIONS = 64 * 128
+MEAN_POSITIONS = 64 * 128
 #: Resizes to 128x128 were mapped; to 256x256 [#187] and 512x512 [#31] they were not.
-_RESIZE_POSITIONS = 128 * 128
+RESIZE_POSITIONS = 128 * 128
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,8 @@ def _mean(file: TfliteFile, operator: Operator) -> str | None:
     if channel in axes and source.shape[channel] % 4:
         return f"it averages {source.shape[channel]} channels; their number must be a multiple of 4"
     positions = prod(source.shape[axis] for axis in axes if axis != channel)
-    if positions > _MEAN_POSITIONS:
-        return f"it averages {positions} positions; up to {_MEAN_POSITIONS} are known to map"
+    if positions > MEAN_POSITIONS:
+        return f"it averages {positions} positions; up to {MEAN_POSITIONS} are known to map"
     return None
 
 
@@ -255,7 +255,7 @@ def _resize(file: TfliteFile, operator: Operator) -> str | None:
         return "its input and output must be height x width x channels of one image"
     if operator.option("AlignCorners") and operator.option("HalfPixelCenters"):
         return "align_corners and half_pixel_centers exclude each other"
-    if result.shape[1] * result.shape[2] > _RESIZE_POSITIONS:
+    if result.shape[1] * result.shape[2] > RESIZE_POSITIONS:
         return (
             f"to {result.shape[1]}x{result.shape[2]}; up to 128x128 is known to map, "
             "beyond it depends on the size"

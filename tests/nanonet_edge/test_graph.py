@@ -70,6 +70,10 @@ def test_shapes_of_every_operation() -> None:
     expect(sketch.add("zero_pad", "image"), 10, 10, 4)
     expect(sketch.add("edge_pad", "image"), 11, 11, 4)
     expect(sketch.add("depth_to_space", "image", channels=1), 18, 18, 1)
+    expect(sketch.add("crop", "image", top=1, left=2, height=3, width=4), 3, 4, 4)
+    expect(sketch.add("join", "image", "image", axis=0), 18, 9, 4)
+    expect(sketch.add("join", "image", "image", "image", axis=1), 9, 27, 4)
+    expect(sketch.add("column_mean", "image"), 1, 9, 4)
     expect(sketch.add("mask", "image", channels=1), 9, 9, 1)
     vector = expect(sketch.add("global_mean", "image", keepdims=False), 4)
     expect(sketch.dense(vector, 2), 2)
@@ -95,6 +99,12 @@ def test_a_kernel_for_other_channels_has_no_shape() -> None:
         (
             Node("x", "conv2d_transpose", ("image",), {"kernel": np.ones((2, 2, 4, 5), np.float32)}),
             "expected 5 input channels, found 3",
+        ),
+        (Node("x", "join", ("image", "small"), attributes={"axis": 0}), ".* cannot be joined along axis 0"),
+        (Node("x", "join", ("image", "image"), attributes={"axis": 2}), ".* cannot be joined along axis 2"),
+        (
+            Node("x", "crop", ("small",), attributes={"top": 0, "left": 1, "height": 1, "width": 99}),
+            r"1x99 at \(0, 1\) is not inside",
         ),
     ],
 )
