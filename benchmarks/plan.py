@@ -9,7 +9,7 @@ from nanonet_edge.benchmarks.worker_protocol import LoadRequest
 from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.errors import UnsupportedError, UsageError
 from nanonet_edge.results import Skipped
-from nanonet_edge.runtimes import default_spec, list_runtimes, parse_spec
+from nanonet_edge.runtimes import list_runtimes, obstacle_to, parse_spec, spec_for
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,12 @@ class Plan:
     may_add_full_precision: bool
 
 
-def make_plan(bundle: Bundle, runtimes: Sequence[str] | None, artifacts: Sequence[str] | None) -> Plan:
+def make_plan(
+    bundle: Bundle,
+    runtimes: Sequence[str] | None,
+    artifacts: Sequence[str] | None,
+    also: Sequence[str] = (),
+) -> Plan:
     """Pair artifacts with runtimes, as `bench` describes.
 
     Raises:
@@ -53,9 +58,11 @@ def make_plan(bundle: Bundle, runtimes: Sequence[str] | None, artifacts: Sequenc
     skipped: list[Skipped] = []
     for artifact in chosen:
         try:
-            jobs.append(Job(artifact, default_spec(artifact.record.format)))
+            jobs.append(Job(artifact, spec_for(artifact)))
         except UsageError as error:
             skipped.append(Skipped(artifact=artifact.name, reason=str(error)))
+    if also:
+        jobs += [job for job in _named_jobs(chosen, also) if job not in jobs]
     if not jobs:
         reasons = sorted({one.reason for one in skipped})
         raise UsageError("; ".join(reasons) or f"{bundle.root}: expected artifacts to bench, found none")
@@ -66,8 +73,8 @@ def _named_jobs(artifacts: Sequence[Artifact], specs: Sequence[str]) -> Iterator
     listings = {listing.name: listing for listing in list_runtimes()}
     for spec in dict.fromkeys(specs):
         listing = listings[parse_spec(spec).name]
-        if not listing.installed:
-            raise UsageError(listing.reason)
+        if (obstacle := obstacle_to(spec)) is not None:
+            raise obstacle
         jobs = [Job(artifact, spec) for artifact in artifacts if artifact.record.format in listing.formats]
         if not jobs:
             loads = ", ".join(listing.formats)

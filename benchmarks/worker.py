@@ -134,7 +134,9 @@ class Session:
         warmup_runs = len(self.time_invokes(WARMUP_RUNS, WARMUP_SECONDS))
         start = time.monotonic_ns()
         samples = self.time_invokes(request.min_count, request.min_seconds)
-        return _latency("invoke", warmup_runs, samples, window_ns=(start, time.monotonic_ns()))
+        # The start of a program and of its engine is no inference.
+        window_ns = None if self._runtime.is_spawned else (start, time.monotonic_ns())
+        return _latency("invoke", warmup_runs, samples, window_ns=window_ns)
 
     def _time_frame(self, request: MeasureRequest, loop: FrameLoop) -> Latency:
         warmup_runs = warm_up(loop.sample)

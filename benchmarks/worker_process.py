@@ -27,6 +27,7 @@ from nanonet_edge.benchmarks.worker_protocol import (
 )
 from nanonet_edge.errors import RuntimeFailure
 from nanonet_edge.results import Measurement, RuntimeInfo
+from nanonet_edge.runtimes import builds_engine
 
 WORKER_MODULE = "nanonet_edge.benchmarks.worker"
 #: Longest wait for an answer beyond the time that was asked to be measured.
@@ -34,6 +35,8 @@ PATIENCE_SECONDS = 300.0
 #: How many times longer than the first inference a run may take: a frame is more than an inference.
 _SLOWEST = 5.0
 _STDERR_TAIL = 4096
+#: TensorRT tries many kernels before it has an engine: minutes on a small Jetson.
+_BUILD_SECONDS = 3600.0
 
 
 class Worker:
@@ -87,7 +90,7 @@ class Worker:
 
     def load(self) -> None:
         """Load the artifact and run it once: how long that took tells how long to wait later."""
-        reply = self._ask(self._load, 0.0)
+        reply = self._ask(self._load, _BUILD_SECONDS if builds_engine(self._load.spec) else 0.0)
         if reply.first_ns is None:
             raise self._failure("the worker answered without a first inference")
         self._run_seconds = _SLOWEST * reply.first_ns / 1e9

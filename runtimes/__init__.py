@@ -8,28 +8,38 @@ from nanonet_edge.runtimes.base import Runtime
 from nanonet_edge.runtimes.keras_reference import KerasRuntime
 from nanonet_edge.runtimes.registry import (
     PAPER_SPEC,
+    AcceleratedSpec,
     RuntimeListing,
     RuntimeSpec,
+    accelerated_specs,
+    builds_engine,
     default_spec,
     list_runtimes,
+    obstacle_to,
     open_reference,
     open_runtime,
     parse_spec,
     runtimes_for,
+    spec_for,
 )
 
 __all__ = [
     "PAPER_SPEC",
+    "AcceleratedSpec",
     "ArtifactRuntime",
     "KerasRuntime",
     "Runtime",
     "RuntimeInfo",
     "RuntimeListing",
     "RuntimeSpec",
+    "accelerated_specs",
+    "builds_engine",
     "default_spec",
     "list_runtimes",
+    "obstacle_to",
     "open_reference",
     "open_runtime",
     "parse_spec",
     "runtimes_for",
+    "spec_for",
 ]

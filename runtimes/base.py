@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,11 @@ class Runtime(ABC):
         output: the tensor `invoke` gives.
         threads: threads the engine may use.
         load_ns: nanoseconds the engine took to load the model, 0 if nothing was loaded.
+        is_spawned: whether each call starts the engine's program anew, which times itself; only
+            runs of many inferences in one call are then worth their start.
     """
+
+    is_spawned: ClassVar[bool] = False
 
     def __init__(self, source: str, takes: InputContract, gives: OutputContract, threads: int = 1) -> None:
         if threads < 1:

@@ -34,6 +34,11 @@ class EngineRuntime(Runtime):
         return version_of(cls.module)
 
     @classmethod
+    def unavailable_options(cls) -> Mapping[str, str]:
+        """Options that cannot be used on this machine, each with the reason; the engine is installed."""
+        return {}
+
+    @classmethod
     def check_options(cls, options: tuple[str, ...]) -> None:
         """Refuse options that the engine does not have.
 

@@ -34,6 +34,9 @@ def _table(listings: tuple[RuntimeListing, ...]) -> Table:
     table = Table("runtime", "version", "loads", "options and how to install")
     for listing in listings:
         options = [f"{option}: {meaning}" for option, meaning in listing.options.items()]
+        for reason in dict.fromkeys(listing.unavailable.values()):
+            names = (option for option, why in listing.unavailable.items() if why == reason)
+            options.append(f"not here: {'; '.join(names)}: {reason}")
         table.add_row(
             listing.name,
             (listing.version or "unknown") if listing.installed else "not installed",
