@@ -272,7 +272,7 @@ def _row(run: _Run, thresholds: Thresholds, data: VerificationData, seed: int) -
     record = run.contender.artifact.record
     agreements = [] if run.failure else [image.agreement for image in run.images]
     summary = summarise_agreement(agreements, seed) if agreements else None
-    reasons = _shortfalls(summary, agreements, thresholds) if summary else (str(run.failure),)
+    reasons = shortfalls(summary, agreements, thresholds) if summary else (str(run.failure),)
     ours = [image.artifact_accuracy for image in run.images if image.artifact_accuracy is not None]
     theirs = [image.reference_accuracy for image in run.images if image.reference_accuracy is not None]
     notes = []
@@ -300,9 +300,10 @@ def _row(run: _Run, thresholds: Thresholds, data: VerificationData, seed: int) -
     )
 
 
-def _shortfalls(
+def shortfalls(
     summary: AgreementSummary, images: Sequence[ImageAgreement], thresholds: Thresholds
 ) -> tuple[str, ...]:
+    """The thresholds that agreement missed, in words; none where it passes."""
     reasons = []
     if summary.mean_dice < thresholds.mean_dice:
         reasons.append(f"mean Dice {summary.mean_dice:.4f} is below {thresholds.mean_dice:g}")

@@ -16,6 +16,7 @@ from nanonet_edge.cli.blame import blame
 from nanonet_edge.cli.compare import compare
 from nanonet_edge.cli.data import data
 from nanonet_edge.cli.devices import devices
+from nanonet_edge.cli.emulate import emulate
 from nanonet_edge.cli.evaluate import evaluate
 from nanonet_edge.cli.export import export
 from nanonet_edge.cli.inspect import inspect
@@ -108,6 +109,7 @@ for _command in (
     app.command(_command.__name__.replace("_", "-"))(_command)
 app.add_typer(data, name="data")
 app.add_typer(devices, name="devices")
+app.add_typer(emulate, name="emulate")
 app.add_typer(weights, name="weights")
 
 

@@ -57,15 +57,56 @@ def verify(
     output: Annotated[
         Path | None, typer.Option(help="Folder for the results. Default: BUNDLE.results.")
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="With --emulate: a device's name, or a family's.")
+    ] = None,
+    emulate: Annotated[
+        bool, typer.Option("--emulate", help="Run the device's own binaries here; see `emulate setup`.")
+    ] = False,
+    machine: Annotated[
+        str, typer.Option(metavar="NAME", help="With --emulate: aarch64, or armv7 for a 32-bit system.")
+    ] = "aarch64",
+    count: Annotated[
+        bool, typer.Option("--count", help="With --emulate: count the instructions of one inference, too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Compare every artifact's masks with those of the fp32 Keras model, and judge them.
 
     Writes verify.json and pictures of the worst images. With --artifact or --runtime the other
     results that are already there are kept. Exit code 1 if an artifact fails.
+
+    With --device and --emulate it runs the device's own binaries on a few frames (--limit), and
+    compares their raw outputs and masks with this host's as well.
     """
     if masks is not None and data is None:
         raise UsageError("--masks needs --data: whose masks are they?")
+    if emulate:
+        if device is None:
+            raise UsageError("--emulate needs --device: which board's processor?")
+        from nanonet_edge.cli.verify_emulated import Asked, verify_emulated
+
+        verify_emulated(
+            bundle,
+            Asked(
+                device=device,
+                machine=machine,
+                data=data,
+                masks=masks,
+                limit=limit,
+                seed=seed,
+                artifacts=artifact or (),
+                engines=runtime or (),
+                min_dice=min_dice,
+                min_p5=min_p5,
+                output=output,
+                count=count,
+                as_json=as_json,
+            ),
+        )
+        return
+    if device is not None or count:
+        raise UsageError(f"{'--count' if device is None else '--device'} needs --emulate")
     from nanonet_edge.benchmarks.agreement import verify as run_verify
     from nanonet_edge.benchmarks.agreement_result import VERIFY_NAME, Thresholds
     from nanonet_edge.benchmarks.merge import verify_joined_to

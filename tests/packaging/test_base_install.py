@@ -48,6 +48,10 @@ NEED_NONE = {
     "devices list",
     "devices show",
     "devices detect",
+    "emulate setup",
+    "emulate status",
+    "emulate remove",
+    "emulate count",
     "phantom",
 }
 
