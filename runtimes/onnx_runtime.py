@@ -227,7 +227,7 @@ class OnnxRuntime(ArtifactRuntime):
     def _computed_precision(self, events: Sequence[Mapping[str, Any]]) -> str:
         if self.provider == _TENSORRT:
             return _OPAQUE
-        found = _precision(events)
+        found = computed_precision(events)
         gpu = find_gpu() if self.provider == _CUDA else None
         may_tf32 = isinstance(gpu, Gpu) and gpu.has_tf32 and self.asked_precision is None
         return found.replace("fp32", "tf32") if may_tf32 else found
@@ -251,8 +251,8 @@ def _declared(node: Any) -> Declared:
     return Declared(shape, _DTYPES.get(node.type, node.type))
 
 
-def _precision(events: Sequence[Mapping[str, Any]]) -> str:
-    """The input types of the convolutions that ran."""
+def computed_precision(events: Sequence[Mapping[str, Any]]) -> str:
+    """The arithmetic of the convolutions that ran: their input types in a profile's events."""
     found = set()
     for event in events:
         if _is_convolution(event):
