@@ -25,12 +25,13 @@ Progress = Callable[[str, int, int], None]
 StartWorker = Callable[[LoadRequest], Worker]
 
 
-def bench(
+def bench(  # noqa: PLR0913 - each is a choice of its own
     bundle: Bundle,
     settings: BenchSettings | None = None,
     *,
     runtimes: Sequence[str] | None = None,
     artifacts: Sequence[str] | None = None,
+    also: Sequence[str] = (),
     straight: Bundle | None = None,
     reference: bool = False,
     progress: Progress | None = None,
@@ -48,6 +49,7 @@ def bench(
         runtimes: specs; each runs every artifact it can load. None: each artifact runs on the
             engine of its format, and on OpenVINO in true fp32 too if that computes in bfloat16.
         artifacts: names; none for all.
+        also: specs beside those of `runtimes`, such as a device's accelerators.
         straight: a bundle with the unrewritten graphs (it may be `bundle` itself); each
             artifact is then compared with its counterpart in interleaved rounds.
         reference: measure the Keras reference too, and each artifact against it in interleaved
@@ -68,7 +70,7 @@ def bench(
     settings = settings or BenchSettings()
     report = progress or (lambda stage, done, total: None)
     machine = read_machine()
-    plan = make_plan(bundle, runtimes, artifacts)
+    plan = make_plan(bundle, runtimes, artifacts, also)
     if straight is not None:
         require_counterpart(straight, [job.artifact for job in plan.jobs])
     reference_row = None

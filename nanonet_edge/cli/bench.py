@@ -1,4 +1,4 @@
-"""`nanonet-edge bench`: how fast each artifact is on this machine, and what memory it needs."""
+"""`nanonet-edge bench`: how fast each artifact is on a device, and what memory it needs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nanonet_edge.cli import common
-from nanonet_edge.errors import EXIT_INPUT, UnsupportedError, UsageError
+from nanonet_edge.cli import bench_target, common
+from nanonet_edge.cli.bench_tables import print_tables
+from nanonet_edge.errors import EXIT_INPUT, EXIT_VERDICT, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from nanonet_edge.benchmarks.plan import Plan
     from nanonet_edge.bundle import Bundle
-    from nanonet_edge.results import BenchResult, BenchRow, ReferenceRow
+    from nanonet_edge.results import BenchResult
 
 _TFLITE_RUNTIME = "tflite-runtime"
 
 
 def bench(
     bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")] = common.DEFAULT_BUNDLE,
-    device: Annotated[str, typer.Option(help="Only cpu: this machine.")] = "cpu",
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="cpu, this machine as it is; or a device or family of `devices list`, whose figures are "
+            "predicted where this machine is no such device and no host is named.",
+        ),
+    ] = bench_target.THIS_MACHINE,
+    host: Annotated[
+        str | None, typer.Option(metavar="[USER@]HOST", help="Measure there, reached by SSH.")
+    ] = None,
+    hosts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Measure on several boards: a TOML file.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each engine.")] = 1,
     runtime: Annotated[
         list[str] | None, typer.Option(help="Runtime spec, as `runtimes` lists them; repeatable.")
@@ -52,9 +64,11 @@ def bench(
 ) -> None:
     """Measure latency, memory and frame rate of each artifact, each in a fresh process.
 
-    With --artifact or --runtime the other results that are already there are kept.
+    The device is watched meanwhile: what was measured while it was throttled or undervolted does not
+    count, and is told apart (exit code 1). With --artifact or --runtime the other results that are
+    already there are kept.
     """
-    _check(device, against, fps, sustained)
+    _check(host, hosts, against, reference, fps, sustained)
     if not 0 <= min_seconds < math.inf:
         raise UsageError(f"--min-seconds: expected a number of seconds, found {min_seconds:g}")
 
@@ -73,11 +87,37 @@ def bench(
 
     opened = Bundle.open(bundle)
     common.mention_untrained(opened.manifest.weights)
+    target = bench_target.choose_target(device, has_host=host is not None or hosts is not None)
+    settings = BenchSettings(
+        device=target.device,
+        threads=threads,
+        min_seconds=min_seconds,
+        min_count=min_count,
+        fps=fps,
+        sustained_minutes=sustained,
+    )
+    if target.where == "there":
+        from nanonet_edge.cli.remote import bench_hosts
+
+        bench_hosts(
+            bundle,
+            settings,
+            host=host,
+            hosts=hosts,
+            runtimes=runtime,
+            artifacts=artifact,
+            device=None if target.profile is None else target.device,
+            output=output,
+            as_json=as_json,
+        )
+        return
+    if target.where == "nowhere":
+        raise UnsupportedError(
+            f"device {target.device}: this machine is none: run nanonet-edge bench there, or give its --host"
+        )
     path = output or results_folder(bundle) / BENCH_NAME
     check_writable(path)
-    settings = BenchSettings(
-        threads=threads, min_seconds=min_seconds, min_count=min_count, fps=fps, sustained_minutes=sustained
-    )
+    also = bench_target.engines_for(target, opened, runtime)
     _mention_tflite_runtime(opened, runtime)
     straight = _straight(opened, make_plan(opened, runtime, artifact)) if against else None
     with common.progress() as progress:
@@ -86,9 +126,11 @@ def bench(
             settings,
             runtimes=runtime,
             artifacts=artifact,
+            also=also,
             straight=straight,
             reference=reference,
             progress=progress,
+            root=bench_target.ROOT,
         )
     joint, lost = bench_joined_to(path, result) if runtime or artifact else (result, None)
     if lost is not None:
@@ -97,18 +139,30 @@ def bench(
     if as_json:
         common.print_json(result)
     else:
-        _print(result)
+        print_tables(result)
     _explain_gaps(result)
     if joint is not result:
         common.note(f"joined to the earlier results of {len(joint.rows) - len(result.rows)} others")
     common.note(f"raw samples: {path}")
     if result.failures:
         raise typer.Exit(EXIT_INPUT)
+    if result.objections:
+        raise typer.Exit(EXIT_VERDICT)
 
 
-def _check(device: str, against: str | None, fps: float | None, sustained: float | None) -> None:
-    if device != "cpu":
-        raise UnsupportedError(f"device '{device}': only cpu, this machine, can be measured by this version")
+def _check(
+    host: str | None,
+    hosts: Path | None,
+    against: str | None,
+    reference: bool,
+    fps: float | None,
+    sustained: float | None,
+) -> None:
+    if host is not None and hosts is not None:
+        raise UsageError("--host names one board and --hosts a file of several: expected one of the two")
+    if (host is not None or hosts is not None) and (against is not None or reference):
+        option = "--against" if against is not None else "--reference"
+        raise UsageError(f"{option} runs on this machine only: expected no --host and no --hosts beside it")
     if against not in (None, "straight"):
         raise UsageError(f"--against '{against}' is unknown: expected straight")
     for option, value in (("--fps", fps), ("--sustained", sustained)):
@@ -128,6 +182,11 @@ def _explain_gaps(result: BenchResult) -> None:
     for duel in result.failed_duels:
         if duel.baseline is None:
             common.note(f"not compared: {duel.failure}")
+    said = (warning for row in result.rows if row.watched for warning in row.watched.validity.warnings)
+    for warning in dict.fromkeys(said):
+        common.note(f"warning: {warning}")
+    for objection in result.objections:
+        common.note(f"does not count: {objection}")
     for failure in result.failures:
         common.note(f"failed: {failure}")
 
@@ -158,142 +217,3 @@ def _straight(bundle: Bundle, plan: Plan) -> Bundle:
         precisions=tuple(dict.fromkeys(record.precision for record in records)),
         report=common.note,
     )
-
-
-def _print(result: BenchResult) -> None:
-    common.print_table(_table(result))
-    if any(row.measurement and row.measurement.pacing for row in result.rows):
-        common.print_table(_pacing_table(result))
-    if any(row.measurement and row.measurement.sustained for row in result.rows):
-        common.print_table(_sustained_table(result))
-    if result.duels:
-        from nanonet_edge.benchmarks.rewrite_gain import summarize_gain
-
-        common.print_table(_duel_table(result))
-        typer.echo(str(summarize_gain(result.duels)))
-
-
-def _table(result: BenchResult) -> Table:
-    from rich.table import Table
-
-    processor = result.machine.cpu_model or "an unnamed processor"
-    caption = (
-        f"frame: {result.frames.description}; MiB: memory; KiB: files; "
-        "~: coefficient of variation above 2.5 %"
-    )
-    if result.reference is not None:
-        caption += (
-            "\nreference: the unrewritten Keras model at fp32, model.predict image by image; "
-            "FPS ratio: to it, in interleaved rounds, with its 95 % interval"
-        )
-    title = f"measured on {processor}, threads: {result.settings.threads}; times in ms"
-    table = Table(title=title, caption=caption)
-    for column in ("artifact", "runtime", "computed in"):
-        table.add_column(column)
-    columns = ["invoke p50", "p90", "p99", "frame p50", "p90", "p99", "FPS", "load", "first", "MiB", "KiB"]
-    for column in columns:
-        table.add_column(column, justify="right")
-    found = result.reference
-    if found is not None:
-        table.add_column("FPS ratio", justify="right")
-        table.add_row("reference", found.spec, *_cells(found), "", end_section=True)
-    for row in result.rows:
-        ratio = row.frame_speedup_over_reference.ratio
-        interval = "-" if ratio is None else f"{ratio.value:.1f}x [{ratio.low:.1f}, {ratio.high:.1f}]"
-        table.add_row(row.artifact, row.spec, *_cells(row), *([] if found is None else [interval]))
-    return table
-
-
-def _cells(row: BenchRow | ReferenceRow) -> list[str]:
-    size = f"{row.bytes / 1024:.0f}"
-    found = row.measurement
-    if found is None:
-        return ["failed", *["-"] * 9, size]
-    cells = [found.runtime.computed_precision]
-    for latency in (found.invoke, found.frame):
-        summary = latency.summary
-        mark = "~" if summary.warning else ""
-        p99 = "-" if summary.p99_ms is None else f"{summary.p99_ms:.2f}"
-        cells += [f"{mark}{summary.p50_ms:.2f}", f"{summary.p90_ms:.2f}", p99]
-    memory = "-" if found.memory.value is None else f"{found.memory.value:.1f}"
-    cells += [
-        f"{found.frame.summary.fps:.1f}",
-        f"{found.load.value:.1f}",
-        f"{found.first_inference.value:.1f}",
-    ]
-    return [*cells, memory, size]
-
-
-def _pacing_table(result: BenchResult) -> Table:
-    from rich.table import Table
-
-    table = Table(
-        "artifact", "runtime", title=f"measured with frames on a clock, {result.settings.fps:g} FPS; ms"
-    )
-    for column in ("frames", "missed", "missed %", "worst lateness", "p50", "p90", "p99"):
-        table.add_column(column, justify="right")
-    for row in result.rows:
-        if row.measurement and (pacing := row.measurement.pacing):
-            summary = pacing.latency
-            p99 = "-" if summary.p99_ms is None else f"{summary.p99_ms:.2f}"
-            table.add_row(
-                row.artifact,
-                row.spec,
-                str(pacing.frames),
-                str(pacing.missed),
-                f"{100 * pacing.missed_ratio:.1f}",
-                f"{pacing.worst_lateness_ms:.2f}",
-                f"{summary.p50_ms:.2f}",
-                f"{summary.p90_ms:.2f}",
-                p99,
-            )
-    return table
-
-
-def _sustained_table(result: BenchResult) -> Table:
-    from rich.table import Table
-
-    table = Table("artifact", "runtime", title="measured over minutes; ms")
-    for column in ("minute", "p50", "p90", "MHz", "Celsius"):
-        table.add_column(column, justify="right")
-    table.add_column("drift")
-    for row in result.rows:
-        if not (row.measurement and (sustained := row.measurement.sustained)):
-            continue
-        for index, bucket in enumerate(sustained.buckets):
-            clock, heat = bucket.conditions.frequency_mhz, bucket.conditions.temperature_c
-            is_last = index == len(sustained.buckets) - 1
-            table.add_row(
-                row.artifact if index == 0 else "",
-                row.spec if index == 0 else "",
-                str(index + 1),
-                f"{bucket.summary.p50_ms:.2f}",
-                f"{bucket.summary.p90_ms:.2f}",
-                "-" if clock is None else f"{clock:.0f}",
-                "-" if heat is None else f"{heat:.0f}",
-                (sustained.drift.verdict or sustained.drift.reason or "") if is_last else "",
-            )
-    return table
-
-
-def _duel_table(result: BenchResult) -> Table:
-    from rich.table import Table
-
-    table = Table(
-        "artifact", "runtime", "computed in", title="measured against the straight graph, interleaved"
-    )
-    for column in ("speed-up", "95 % interval", "noise floor"):
-        table.add_column(column, justify="right")
-    table.add_column("verdict")
-    for duel in result.duels:
-        speedup, floor = duel.speedup, duel.noise_floor
-        table.add_row(
-            duel.contender,
-            duel.spec,
-            duel.runtime.computed_precision,
-            f"{speedup.value:.2f}x",
-            f"{speedup.low:.2f} to {speedup.high:.2f}",
-            f"{floor.low:.3f} to {floor.high:.3f}",
-            duel.verdict,
-        )
-    return table

@@ -130,7 +130,10 @@ def test_reference_without_tensorflow_exits_2(bundle: Path, monkeypatch: pytest.
 
 
 REFUSED = {
-    "another device": (["--device", "raspberry-pi-5"], 2, "only cpu"),
+    "unknown device": (["--device", "raspberry"], 2, "device 'raspberry' is unknown: did you mean"),
+    "two ways to a board": (["--host", "pi", "--hosts", "boards.toml"], 2, "expected one of the two"),
+    "reference from afar": (["--host", "pi", "--reference"], 2, "--reference runs on this machine only"),
+    "duel from afar": (["--hosts", "b.toml", "--against", "straight"], 2, "--against runs on this machine"),
     "another baseline": (["--against", "curved"], 2, "expected straight"),
     "no frames": (["--fps", "0"], 2, "--fps: expected a positive number"),
     "endless frames": (["--fps", "inf"], 2, "--fps: expected a positive number"),

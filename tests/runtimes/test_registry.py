@@ -25,7 +25,7 @@ from nanonet_edge.runtimes.tf_lite import TfLite
 from nanonet_edge.runtimes.tflite_runtime import TfliteRuntime
 from nanonet_edge.variants import Format
 
-NAMES = ("litert", "tflite-runtime", "tf-lite", "onnxruntime", "openvino")
+NAMES = ("litert", "tflite-runtime", "tf-lite", "onnxruntime", "openvino", "tensorrt")
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,7 @@ NAMES = ("litert", "tflite-runtime", "tf-lite", "onnxruntime", "openvino")
         ("litert:no-xnnpack", "litert", ("no-xnnpack",)),
         ("tflite-runtime:no-xnnpack", "tflite-runtime", ("no-xnnpack",)),
         ("onnxruntime:CUDAExecutionProvider", "onnxruntime", ("CUDAExecutionProvider",)),
+        ("onnxruntime:tensorrt,int8", "onnxruntime", ("tensorrt", "int8")),
         ("openvino:f32", "openvino", ("f32",)),
         ("openvino:GPU.1,f16", "openvino", ("GPU.1", "f16")),
     ],
@@ -49,7 +50,7 @@ def test_a_spec_is_read_and_printed(text: str, name: str, options: tuple[str, ..
     ("text", "message"),
     [
         ("", f"runtime '' is unknown: expected one of {', '.join(NAMES)}"),
-        ("tensorrt", f"runtime 'tensorrt' is unknown: expected one of {', '.join(NAMES)}"),
+        ("tensorflow", f"runtime 'tensorflow' is unknown: expected one of {', '.join(NAMES)}"),
         ("LiteRT", "runtime 'LiteRT' is unknown"),
         (
             "keras:predict",
@@ -57,7 +58,12 @@ def test_a_spec_is_read_and_printed(text: str, name: str, options: tuple[str, ..
         ),
         ("litert:", "litert has no option '': expected one of no-xnnpack"),
         ("litert:f32", "litert has no option 'f32': expected one of no-xnnpack"),
+        ("litert:edgetpu,no-xnnpack", "litert: expected one option, found edgetpu, no-xnnpack"),
         ("onnxruntime:CUDA", "onnxruntime has no option 'CUDA'"),
+        ("onnxruntime:cuda,fp16", "onnxruntime has no option 'fp16'"),
+        ("onnxruntime:fp16", "onnxruntime has no option 'fp16'"),
+        ("onnxruntime:cuda,tensorrt", "expected one execution provider"),
+        ("onnxruntime:tensorrt,fp16,int8", "expected one precision, found fp16, int8"),
         ("onnxruntime:AExecutionProvider,BExecutionProvider", "expected one execution provider"),
         ("openvino:fp32", "openvino has no option 'fp32': expected one of DEVICE, f32, f16, bf16"),
         ("openvino:f32,f16", "expected one precision, found f32, f16"),

@@ -1,0 +1,88 @@
+"""Where `nanonet-edge bench --device` runs: on this machine, on another one, or nowhere yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from nanonet_edge.cli import common
+from nanonet_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nanonet_edge.bundle import Bundle
+    from nanonet_edge.devices import Profile
+
+#: This machine, whatever it is.
+THIS_MACHINE = "cpu"
+
+#: Where this machine describes itself; tests plant another.
+ROOT = Path("/")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be benched.
+
+    Attributes:
+        device: "cpu", or the name of a profile.
+        profile: of that name; None for "cpu".
+        where: "here" to measure on this machine, "there" to measure on a host that is reached,
+            "nowhere" where only a prediction can be given.
+    """
+
+    device: str
+    profile: Profile | None
+    where: Literal["here", "there", "nowhere"]
+
+
+def choose_target(device: str, *, has_host: bool) -> Target:
+    """Find out what was meant by --device, and say so on stderr.
+
+    Raises:
+        UsageError: no device or family has that name.
+    """
+    if device == THIS_MACHINE:
+        return Target(THIS_MACHINE, None, "there" if has_host else "here")
+    from nanonet_edge.devices import detect, resolve
+
+    resolution = resolve(device, root=ROOT)
+    if resolution.rule != "named":
+        common.note(resolution.explanation)
+    profile = resolution.profile
+    if has_host:
+        return Target(profile.name, profile, "there")
+    found = detect(ROOT).names
+    if profile.name in found:
+        common.note(f"{profile.name} was recognised here ({profile.title}): measured on this machine")
+        return Target(profile.name, profile, "here")
+    here = ", ".join(found) or "of an unknown kind"
+    common.note(f"this machine ({here}) is no {profile.name} ({profile.title}): nothing is measured")
+    return Target(profile.name, profile, "nowhere")
+
+
+def engines_for(target: Target, bundle: Bundle, runtimes: Sequence[str] | None) -> tuple[str, ...]:
+    """The specs to measure with on this machine beside the default ones; none where the user named some.
+
+    Raises:
+        UsageError: the device is an accelerator, and nothing here can use it.
+    """
+    if runtimes or target.profile is None or not target.profile.accelerators:
+        return ()
+    from nanonet_edge.runtimes import accelerated_specs
+
+    kinds = {accelerator.kind for accelerator in target.profile.accelerators}
+    usable, reasons = accelerated_specs(kinds)
+    formats = {record.format for record in bundle.manifest.artifacts}
+    specs = tuple(one.spec for one in usable if one.format in formats)
+    if specs:
+        return specs
+    processors = " or ".join(sorted(kinds)).upper()
+    why = "; ".join(reasons) or "no artifact has its format"
+    lack = f"nothing here uses the {processors} of a {target.profile.title}: {why}"
+    if target.profile.kind == "accelerator":
+        raise UsageError(lack)
+    common.note(f"{lack}: these are figures of its CPU")
+    return ()
