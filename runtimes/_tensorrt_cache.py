@@ -14,12 +14,12 @@ CACHE_VARIABLE = "NANONET_EDGE_CACHE"
 def engine_folder(facts: Mapping[str, object]) -> Path:
     """The folder for engines that depend on these facts; made if need be. Other facts, another folder."""
     key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]
-    folder = _cache_folder() / "tensorrt" / key
+    folder = cache_folder() / "tensorrt" / key
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
     """NANONET_EDGE_CACHE, else the user's cache folder."""
     if configured := os.environ.get(CACHE_VARIABLE):
         return Path(configured).absolute()
