@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from math import prod
+from typing import TypeVar
 
 from nanonet_edge.graph import CONVOLUTIONS, Graph
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 def multiply_accumulates(graph: Graph) -> int:
@@ -27,3 +31,34 @@ def multiply_accumulates(graph: Graph) -> int:
         elif node.op == "dense":
             total += prod(shapes[node.inputs[0]][:-1]) * node.weights["kernel"].size
     return total
+
+
+def peak_alive(
+    steps: Sequence[tuple[Collection[Key], Collection[Key]]], sizes: Mapping[Key, int]
+) -> tuple[int, int | None]:
+    """Most bytes alive at once while operators run in their order.
+
+    A tensor is alive from the operator that writes it, or the first that reads it, to the last
+    that touches it. Padding and tiling that an engine adds are unknown here.
+
+    Args:
+        steps: what each operator reads and what it writes.
+        sizes: bytes of each tensor; those that are not in it, constants, take none.
+
+    Returns:
+        That many bytes, and the position of the operator during which they are alive (None for no
+        operators).
+    """
+    touched = [{*reads, *writes} & sizes.keys() for reads, writes in steps]
+    last_use = {key: position for position, keys in enumerate(touched) for key in keys}
+    alive: set[Key] = set()
+    total, peak, at = 0, 0, None
+    for position, keys in enumerate(touched):
+        total += sum(sizes[key] for key in keys - alive)
+        alive |= keys
+        if at is None or total > peak:
+            peak, at = total, position
+        ending = {key for key in keys if last_use[key] == position}
+        total -= sum(sizes[key] for key in ending)
+        alive -= ending
+    return peak, at

@@ -28,6 +28,7 @@ OPTIONAL: dict[str, tuple[str, tuple[str, ...]]] = {
     "matplotlib": ("train", ("matplotlib",)),
     "plotly": ("report", ("plotly",)),
     "tensorboardX": ("tensorboard", ("tensorboardX",)),
+    "asyncssh": ("remote", ("asyncssh",)),
     "scipy": ("dev", ("scipy",)),
 }
 

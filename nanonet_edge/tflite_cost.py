@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import prod
 
-from nanonet_edge.tflite_file import ABSENT, Operator, Tensor, TfliteFile
+from nanonet_edge.cost import peak_alive
+from nanonet_edge.tflite_file import Operator, Tensor, TfliteFile
 
 #: Where an operator keeps its weights, biases and other learned numbers among its inputs. Other
 #: constants are axes, sizes and shapes: what to do, not what was learned.
@@ -74,33 +75,16 @@ def parameter_bytes(file: TfliteFile, operators: Iterable[Operator]) -> int:
 def peak_activations(file: TfliteFile, operators: Iterable[Operator]) -> tuple[int, int | None]:
     """Most bytes of activations alive at once while the operators run in their order.
 
-    A tensor is alive from the operator that writes it, or the first that reads it, to the last
-    that reads it. Padding and tiling that an engine adds are unknown here.
+    See `nanonet_edge.cost.peak_alive`.
 
     Returns:
         That many bytes, and the index of the operator during which they are alive (None for no
         operators).
     """
     ordered = list(operators)
-    last_use: dict[int, int] = {}
-    for operator in ordered:
-        for index in (*operator.inputs, *operator.outputs):
-            last_use[index] = operator.index
-    alive: dict[int, int] = {}
-    total, peak, at = 0, 0, None
-    for operator in ordered:
-        touched = {*operator.inputs, *operator.outputs} - {ABSENT}
-        for index in touched:
-            tensor = file.tensors[index]
-            if index not in alive and not tensor.is_constant:
-                alive[index] = tensor.nbytes
-                total += tensor.nbytes
-        if at is None or total > peak:
-            peak, at = total, operator.index
-        for index in touched:
-            if last_use[index] == operator.index:
-                total -= alive.pop(index, 0)
-    return peak, at
+    sizes = {tensor.index: tensor.nbytes for tensor in file.tensors if not tensor.is_constant}
+    peak, at = peak_alive([(operator.inputs, operator.outputs) for operator in ordered], sizes)
+    return peak, None if at is None else ordered[at].index
 
 
 def _positions(tensor: Tensor) -> int:

@@ -22,6 +22,7 @@ from nanonet_edge.cli.export import export
 from nanonet_edge.cli.inspect import inspect
 from nanonet_edge.cli.paper_table import paper_table
 from nanonet_edge.cli.phantom import phantom
+from nanonet_edge.cli.predict import predict
 from nanonet_edge.cli.runtimes import runtimes
 from nanonet_edge.cli.train import train
 from nanonet_edge.cli.verify import verify
@@ -102,6 +103,7 @@ for _command in (
     bench,
     compare,
     inspect,
+    predict,
     runtimes,
     phantom,
     paper_table,

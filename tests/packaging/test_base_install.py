@@ -35,6 +35,7 @@ NEED_EXTRA = {
     "bench": ["bundle"],
     "blame": ["bundle"],
     "inspect": ["net.tflite", "--target", "coral"],
+    "predict": ["bundle", "--device", "raspberry-pi-4"],
     "paper-table": ["--variant", "c"],
 }
 NEED_NONE = {

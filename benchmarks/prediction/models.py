@@ -1,0 +1,211 @@
+"""What runs an artifact on a device, and how long it is predicted to take there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from nanonet_edge.benchmarks.prediction.costs import NetworkCost, OperatorCost
+from nanonet_edge.benchmarks.prediction.fitted import Errors, read_fitted
+from nanonet_edge.benchmarks.prediction.latencies import Unit, read_latencies
+from nanonet_edge.benchmarks.prediction.rates import (
+    Unpredictable,
+    cpu_rates,
+    gpu_rates,
+    read_rates,
+    tpu_rates,
+)
+from nanonet_edge.benchmarks.prediction.result import Estimate, OperatorPrediction
+from nanonet_edge.benchmarks.prediction.roofline import (
+    Ceilings,
+    CostArrays,
+    cpu_ceilings,
+    gpu_ceilings,
+    operator_bounds,
+    operator_seconds,
+    tpu_seconds,
+)
+from nanonet_edge.devices import Profile, load_catalogue
+from nanonet_edge.edgetpu import coral_report
+from nanonet_edge.tflite_file import read_tflite
+
+#: Whose processor takes over from a Coral accelerator that plugs into a host nobody named.
+ASSUMED_HOST: Final = "raspberry-pi-4"
+#: By how much a GPU or an Edge TPU may be off on what none of the published figures is like.
+_UNLIKE: Final = 1.5
+#: By how much the host's share may be off where the host was assumed.
+_SOME_HOST: Final = 2.0
+
+
+@dataclass
+class Outcome:
+    """What a unit's model says: seconds by operator where it tells them apart, and how sure it is."""
+
+    estimates: list[Estimate]
+    error: Errors
+    widened: dict[str, float] = field(default_factory=dict)
+    operators: tuple[OperatorPrediction, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+
+
+def predict_on_cpu(path: Path, cost: NetworkCost, profile: Profile, engine: str, threads: int) -> Outcome:
+    """A processor's cores, through the roofline of each operator."""
+    del path
+    fit, factors = read_fitted().cpu, read_rates().engines[engine]
+    rates = cpu_rates(profile)
+    ceilings = cpu_ceilings(rates, fit.efficiency, threads)
+    factor = factors.int8 if cost.arithmetic == "int8" else factors.fp32
+    operators = _operators(cost, "cpu", ceilings, factor)
+    outcome = Outcome(
+        estimates=[_roofline(operators)],
+        error=fit.error_for(profile.name),
+        operators=operators,
+        sources=_cited("cpu"),
+    )
+    if threads > rates.cores:
+        outcome.notes.append(f"{threads} threads: counted as {rates.cores}, for so many cores")
+    if profile.name not in fit.devices:
+        outcome.notes.append(_from_others(profile, fit.devices))
+    if factors.spread > 1:
+        outcome.widened[f"{engine} instead of TensorFlow Lite"] = factors.spread
+        outcome.sources.append(f"{engine} over LiteRT: {factors.source}")
+    outcome.sources.append(
+        f"rates of the {profile.cpu.model.value if profile.cpu else ''}: {rates.core.source}"
+    )
+    return outcome
+
+
+def predict_on_gpu(path: Path, cost: NetworkCost, profile: Profile, engine: str, threads: int) -> Outcome:
+    """A GPU with TensorRT, through the roofline of each operator."""
+    del path, engine, threads
+    fit = read_fitted().gpu
+    operators = _operators(cost, "gpu", gpu_ceilings(gpu_rates(profile), fit.efficiency), 1.0)
+    outcome = Outcome(
+        estimates=[_roofline(operators)],
+        error=fit.error_for(profile.name),
+        operators=operators,
+        sources=_cited("gpu"),
+    )
+    if profile.name not in fit.devices:
+        outcome.notes.append(_from_others(profile, fit.devices))
+        outcome.widened["another GPU"] = _UNLIKE
+    return outcome
+
+
+def predict_on_tpu(path: Path, cost: NetworkCost, profile: Profile, engine: str, threads: int) -> Outcome:
+    """An Edge TPU: what its compiler would map runs there, the rest on its host's processor."""
+    del engine
+    if cost.arithmetic != "int8":
+        raise Unpredictable("the Edge TPU computes in int8 alone: export with --int8")
+    fit = read_fitted().tpu
+    report = coral_report(path)
+    names = _result_names(path)
+    mapped = {names[one.index] for one in report.operators if one.mapped}
+    if not mapped:
+        raise Unpredictable("the Edge TPU would map none of its operators: see `inspect --target coral`")
+    summary = report.summary
+    rest = [one for one in cost.operators if one.name not in mapped]
+    # What the host takes over has to come back over the link.
+    crossing = cost.input_bytes + (rest[0].input_bytes if rest else cost.output_bytes)
+    rates = tpu_rates(profile)
+    on_tpu = 1e3 * tpu_seconds(
+        2.0 * summary.macs_tpu, summary.memory.parameters_tpu, crossing, rates, fit.efficiency
+    )
+    outcome = Outcome(
+        estimates=[],
+        error=fit.error_for(profile.name),
+        widened={"networks unlike the published ones": _UNLIKE},
+        operators=counted_operators(cost, "tpu"),
+        notes=[f"on the Edge TPU {summary.mapped} of {summary.operators} operators, {on_tpu:.1f} ms"],
+        sources=[*_cited("tpu"), "mapping: the compiler's documented rules, see `inspect --target coral`"],
+    )
+    on_host = _on_host(rest, cost, profile, threads, outcome) if rest else 0.0
+    outcome.estimates.append(
+        Estimate(
+            method="roofline",
+            ms=on_tpu + on_host,
+            detail="Edge TPU: one invocation, its link, its arithmetic"
+            + ("; the host after it" if rest else ""),
+        )
+    )
+    return outcome
+
+
+def _on_host(
+    rest: Sequence[OperatorCost], cost: NetworkCost, profile: Profile, threads: int, outcome: Outcome
+) -> float:
+    """Milliseconds of what the host has to run, with a note on which host that is."""
+    host = profile
+    if profile.cpu is None:
+        host = load_catalogue(environment={}).get(ASSUMED_HOST)
+        outcome.widened["another host"] = _SOME_HOST
+    fit = read_fitted().cpu
+    ceilings = cpu_ceilings(cpu_rates(host), fit.efficiency, threads)
+    left = _operators(cost.model_copy(update={"operators": tuple(rest)}), "cpu", ceilings, 1.0)
+    on_host = sum(operator.ms or 0.0 for operator in left)
+    by_name = {operator.name: operator for operator in left}
+    outcome.operators = tuple(by_name.get(operator.name, operator) for operator in outcome.operators)
+    outcome.notes.append(
+        f"on the host's processor {len(rest)} operators, {on_host:.1f} ms"
+        + (f", if it is a {host.title}" if host is not profile else "")
+    )
+    return on_host
+
+
+def _result_names(path: Path) -> list[str]:
+    """The name of what each operator of a `.tflite` file puts out."""
+    file = read_tflite(path)
+    results = (file.output(operator) for operator in file.operators)
+    return ["" if result is None else result.name for result in results]
+
+
+def _operators(
+    cost: NetworkCost, unit: Unit, ceilings: Ceilings, factor: float
+) -> tuple[OperatorPrediction, ...]:
+    arrays = CostArrays.of(cost)
+    seconds, bounds = operator_seconds(arrays, ceilings) * factor, operator_bounds(arrays, ceilings)
+    return tuple(
+        counted.model_copy(update={"ms": 1e3 * float(one), "bound": bound})
+        for counted, one, bound in zip(counted_operators(cost, unit), seconds, bounds, strict=True)
+    )
+
+
+def counted_operators(cost: NetworkCost, unit: Unit) -> tuple[OperatorPrediction, ...]:
+    """The operators' costs without times."""
+    return tuple(
+        OperatorPrediction(
+            index=one.index,
+            name=one.name,
+            op=one.op,
+            kind=one.kind,
+            arithmetic=one.arithmetic,
+            unit=unit,
+            macs=one.macs,
+            bytes_moved=one.bytes_moved,
+            intensity=one.intensity,
+            ms=None,
+            bound=None,
+        )
+        for one in cost.operators
+    )
+
+
+def _roofline(operators: Sequence[OperatorPrediction]) -> Estimate:
+    total = sum(operator.ms or 0.0 for operator in operators)
+    return Estimate(
+        method="roofline", ms=total, detail="sum over operators of the longer of arithmetic and traffic"
+    )
+
+
+def _cited(unit: Unit) -> list[str]:
+    published = read_latencies()
+    used = dict.fromkeys(one.source for one in published.latencies if one.unit == unit)
+    return [f"fitted on {published.sources[key].title}" for key in used]
+
+
+def _from_others(profile: Profile, devices: Sequence[str]) -> str:
+    others = ", ".join(devices)
+    return f"no published figure of {profile.title} is known: the efficiency is that of {others}"
