@@ -284,8 +284,8 @@ def test_openvino_is_not_misled_by_compressed_weights(artifacts: dict[str, Artif
 
 
 def test_onnx_precision_of_a_graph_without_convolutions() -> None:
-    from nanonet_edge.runtimes.onnx_runtime import _precision
+    from nanonet_edge.runtimes.onnx_runtime import computed_precision
 
-    assert _precision([]) == "none"
+    assert computed_precision([]) == "none"
     events = [{"op_name": "Conv", "provider": OnnxRuntime.name, "input_type_shape": [{"double": [1]}]}]
-    assert _precision(events) == "double"
+    assert computed_precision(events) == "double"
