@@ -10,7 +10,7 @@ import typer
 
 from nanonet_edge.cli import bench_target, common
 from nanonet_edge.cli.bench_tables import print_tables
-from nanonet_edge.errors import EXIT_INPUT, EXIT_VERDICT, UnsupportedError, UsageError
+from nanonet_edge.errors import EXIT_INPUT, EXIT_VERDICT, UsageError
 
 if TYPE_CHECKING:
     from nanonet_edge.benchmarks.plan import Plan
@@ -111,10 +111,18 @@ def bench(
             as_json=as_json,
         )
         return
-    if target.where == "nowhere":
-        raise UnsupportedError(
-            f"device {target.device}: this machine is none: run nanonet-edge bench there, or give its --host"
-        )
+    if target.profile is not None and target.where == "nowhere":
+        asked = {
+            "--runtime": runtime,
+            "--fps": fps,
+            "--sustained": sustained,
+            "--against": against,
+            "--reference": reference,
+        }
+        bench_target.refuse_measuring(target.profile, [option for option, value in asked.items() if value])
+        path = output or results_folder(bundle) / f"predict-{target.device}.json"
+        bench_target.predict(opened, target.profile, settings.threads, artifact, path, as_json=as_json)
+        return
     path = output or results_folder(bundle) / BENCH_NAME
     check_writable(path)
     also = bench_target.engines_for(target, opened, runtime)

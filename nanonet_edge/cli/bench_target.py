@@ -86,3 +86,50 @@ def engines_for(target: Target, bundle: Bundle, runtimes: Sequence[str] | None) 
         raise UsageError(lack)
     common.note(f"{lack}: these are figures of its CPU")
     return ()
+
+
+def refuse_measuring(profile: Profile, options: Sequence[str]) -> None:
+    """Refuse options that only a measurement can satisfy.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if options:
+        raise UsageError(
+            f"{', '.join(options)}: expected to measure, but this machine is no {profile.name}: "
+            "run it there, or name the board with --host"
+        )
+
+
+def predict(
+    bundle: Bundle,
+    profile: Profile,
+    threads: int,
+    artifacts: Sequence[str] | None,
+    path: Path,
+    *,
+    as_json: bool,
+) -> None:
+    """Print what is predicted of a bundle on a device, and write it to `path`: no figure is measured.
+
+    Raises:
+        BundleError: there is no artifact of that name.
+        MissingExtraError: the package that reads a format is not installed.
+    """
+    from nanonet_edge.benchmarks.prediction import predict_bundle
+    from nanonet_edge.cli.predict import show
+    from nanonet_edge.results import check_writable, save_result
+
+    check_writable(path)
+    names = {bundle.artifact(name).name for name in artifacts or ()}
+    result = predict_bundle(bundle, profile, threads=threads)
+    if names:
+        rows = tuple(row for row in result.rows if row.artifact in names)
+        result = result.model_copy(update={"rows": rows})
+    save_result(result, path)
+    if as_json:
+        common.print_json(result)
+    else:
+        show(result)
+    common.note(f"predicted, not measured; to measure: {result.measure}")
+    common.note(f"predictions: {path}")

@@ -160,6 +160,60 @@ def test_named_host_is_measured_there(
     }
 
 
+def test_device_that_is_nowhere_is_predicted_and_nobody_can_take_it_for_measured(
+    bundle: Path, machine: Callable[[dict[str, bytes]], Path]
+) -> None:
+    machine(BOARDS["generic-x86-64"])
+    done = run(bundle, "--device", "raspberry-pi-5")
+    assert done.exit_code == 0, done.output
+    assert "no raspberry-pi-5 (Raspberry Pi 5 Model B): nothing is measured" in done.stderr
+    assert "predicted, not measured: Raspberry Pi 5 Model B" in done.stdout
+    assert "measured on" not in done.stdout
+    line = f"nanonet-edge bench {bundle} --device raspberry-pi-5 --host user@board"
+    assert f"to measure: {line}" in done.stderr.replace("\n", "")
+    folder = bundle.with_name("tiny.results")
+    assert [path.name for path in folder.iterdir()] == ["predict-raspberry-pi-5.json"]
+    told = json.loads((folder / "predict-raspberry-pi-5.json").read_text())
+    assert (told["kind"], told["obtained"]) == ("predict", "predicted")
+
+
+def test_predictions_of_some_artifacts_as_json(
+    bundle: Path, machine: Callable[[dict[str, bytes]], Path], tmp_path: Path
+) -> None:
+    machine(BOARDS["generic-x86-64"])
+    path = tmp_path / "p.json"
+    done = run(bundle, "--device", "jetson", "--artifact", ONNX, "--json", "--output", path)
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert [row["artifact"] for row in told["rows"]] == [ONNX]
+    assert (told["device"], told["obtained"]) == ("jetson-orin-nano", "predicted")
+    assert json.loads(path.read_text()) == told
+    assert "jetson-orin-nano (NVIDIA Jetson Orin Nano 8 GB), default" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--fps", "25"], 2, "--fps: expected to measure"),
+        (["--runtime", "litert", "--reference"], 2, "--runtime, --reference: expected to measure"),
+        (["--artifact", "banana"], 3, "expected an artifact named 'banana'"),
+    ],
+)
+def test_what_a_prediction_cannot_give_is_refused(
+    arguments: list[str],
+    code: int,
+    message: str,
+    bundle: Path,
+    machine: Callable[[dict[str, bytes]], Path],
+) -> None:
+    machine(BOARDS["generic-x86-64"])
+    done = run(bundle, "--device", "raspberry-pi-5", *arguments)
+    assert done.exit_code == code
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert not bundle.with_name("tiny.results").exists()
+
+
 def test_energy_has_a_table_of_its_own(
     bundle: Path, machine: Callable[[dict[str, bytes]], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
