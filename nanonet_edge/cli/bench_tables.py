@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from nanonet_edge.results import BenchResult, BenchRow, Measurement, ReferenceRow
 
 
-def print_tables(result: BenchResult) -> None:
+def print_tables(result: BenchResult, *, where: str = "this machine") -> None:
     """Print a result on stdout: one table, and one more for each kind of run that was made."""
-    common.print_table(_table(result))
+    common.print_table(_table(result, where))
     if any(found.pacing for _, found in _counting(result)):
         common.print_table(_pacing_table(result))
     if any(found.sustained for _, found in _counting(result)):
@@ -39,7 +39,7 @@ def _counting(result: BenchResult) -> Iterator[tuple[BenchRow, Measurement]]:
             yield row, found
 
 
-def _table(result: BenchResult) -> Table:
+def _table(result: BenchResult, where: str) -> Table:
     from rich.table import Table
 
     processor = result.machine.cpu_model or "an unnamed processor"
@@ -53,7 +53,7 @@ def _table(result: BenchResult) -> Table:
             "FPS ratio: to it, in interleaved rounds, with its 95 % interval"
         )
     board = "" if result.settings.device == "cpu" else f"{result.settings.device}, "
-    title = f"measured on this machine ({board}{processor}), threads: {result.settings.threads}; times in ms"
+    title = f"measured on {where} ({board}{processor}), threads: {result.settings.threads}; times in ms"
     table = Table(title=title, caption=caption)
     for column in ("artifact", "runtime", "computed in"):
         table.add_column(column)

@@ -81,9 +81,12 @@ class Detection(Record):
         return board + tuple(match.profile for match in self.accelerators)
 
 
-def detect(root: Path | str = "/", catalogue: Catalogue | None = None) -> Detection:
-    """Recognise the machine whose file system lies below `root`; never raises for what it holds."""
-    files = DeviceFiles(root)
+def detect(root: Path | str | DeviceFiles = "/", catalogue: Catalogue | None = None) -> Detection:
+    """Recognise the machine whose file system lies below `root`; never raises for what it holds.
+
+    `root` may also be the files themselves, as those that another machine has sent.
+    """
+    files = root if isinstance(root, DeviceFiles) else DeviceFiles(root)
     profiles = list((catalogue or load_catalogue()).profiles.values())
     boards = [profile for profile in profiles if profile.kind == "board"]
     found = {profile.name: list(_identify(profile, files)) for profile in boards}
@@ -95,7 +98,7 @@ def detect(root: Path | str = "/", catalogue: Catalogue | None = None) -> Detect
         for _, evidence in found[other.name]
     )
     if best is None:
-        board = _by_architecture(profiles, files, is_here=os.path.abspath(root) == os.sep)
+        board = _by_architecture(profiles, files, is_here=_is_here(root))
     else:
         evidence = found[best.name]
         is_sure = any(kind != "cpuinfo" for kind, _ in evidence) and not conflicts
@@ -108,6 +111,10 @@ def detect(root: Path | str = "/", catalogue: Catalogue | None = None) -> Detect
         conflicts=conflicts,
         troubles=files.troubles,
     )
+
+
+def _is_here(root: Path | str | DeviceFiles) -> bool:
+    return not isinstance(root, DeviceFiles) and os.path.abspath(root) == os.sep
 
 
 def _match(profile: Profile, confidence: Confidence, evidence: Iterable[Evidence]) -> Match:

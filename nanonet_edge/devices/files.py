@@ -117,7 +117,7 @@ class DeviceFiles:
         except OSError as error:
             self._trouble(path, f"cannot be listed: {error.strerror or error}")
             return ()
-        return tuple(sorted(names, key=_natural))
+        return tuple(sorted(names, key=natural_order))
 
     def _resolve(self, path: str) -> Path | None:
         """Where `path` lies once all links are followed, each as if `root` were ``/``."""
@@ -184,8 +184,8 @@ def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")]
 
 
-def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    """Sorts ``cpu10`` behind ``cpu9``."""
+def natural_order(name: str) -> tuple[tuple[int, str], ...]:
+    """A key to sort names by: ``cpu10`` behind ``cpu9``."""
     return tuple(_runs(name))
 
 

@@ -101,16 +101,16 @@ REASONS: Final[Mapping[str, str]] = {
 }
 
 
-def read_state(root: Path | str = "/", outputs: Mapping[str, str] | None = None) -> DeviceState:
+def read_state(root: Path | str | DeviceFiles = "/", outputs: Mapping[str, str] | None = None) -> DeviceState:
     """Read the state of the device whose file system lies below `root`; never raises for what it holds.
 
     Args:
-        root: where to look.
+        root: where to look, or the files themselves.
         outputs: what commands printed there, by the keys of `COMMANDS` and "tegrastats" (one
             line); see `ask_commands`. Without one, the files below `root` must do.
     """
     outputs = outputs or {}
-    files = DeviceFiles(root)
+    files = root if isinstance(root, DeviceFiles) else DeviceFiles(root)
     tegra = parse_tegrastats(outputs.get(TEGRASTATS, ""))
     found: dict[str, Any] = {
         "cores": sensors.read_clocks(files),

@@ -1,0 +1,396 @@
+"""The agent: measures a list of pairs on a board and tells everything raw. Python >= 3.9 alone.
+
+It reads a job (one line of JSON, see `nanonet_edge.benchmarks.remote.job`) and writes events, one
+JSON object per line (see `nanonet_edge.benchmarks.remote.events`). Nothing is judged here: the files
+in which the board describes itself and its state are sent home as they are.
+
+While it serves over a connection it wants to hear from home: without a line for a minute and a half,
+or at the end of stdin, it stops measuring, waits for home to come back, and if nobody does removes its
+folder. A later agent in the same folder ends an earlier one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import platform
+import queue
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from nanonet_edge.benchmarks.remote.agent_engines import ENGINES
+
+SILENCE_SECONDS = 90.0
+RETURN_SECONDS = 300.0
+#: Longest wait for an answer beyond what was asked to be measured, and how much slower than the first a
+#: run may be; as at home.
+PATIENCE_SECONDS = 300.0
+SLOWEST = 5.0
+_WARMUP_RUNS = 5
+_OUTPUT_LIMIT = 1 << 16
+_COMMAND_SECONDS = 2.0
+_PID_NAME = "agent.pid"
+_BOOT = (
+    "import sys; sys.path[:0] = sys.argv[1:]; "
+    "from nanonet_edge.benchmarks.remote.agent_measure import main; main()"
+)
+
+
+class HomeIsGoneError(Exception):
+    """The other end of the connection fell silent or closed it."""
+
+
+class Events:
+    """Writes events; several threads may."""
+
+    def __init__(self, sink: IO[str]) -> None:
+        self._sink = sink
+        self._lock = threading.Lock()
+
+    def tell(self, event: str, **fields: Any) -> None:
+        """Write one event at once."""
+        line = json.dumps(dict(fields, event=event), separators=(",", ":"))
+        try:
+            with self._lock:
+                self._sink.write(line + "\n")
+                self._sink.flush()
+        except (BrokenPipeError, ConnectionError):
+            raise HomeIsGoneError from None
+
+
+class Home:
+    """Listens to home on stdin: any line says that it is still there."""
+
+    def __init__(self, source: IO[str] | None) -> None:
+        self._last = time.monotonic()
+        self._closed = False
+        self._is_watched = source is not None
+        if source is not None:
+            threading.Thread(target=self._listen, args=(source,), daemon=True).start()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it closed the connection or fell silent."""
+        silent = time.monotonic() - self._last > SILENCE_SECONDS
+        return self._is_watched and (self._closed or silent)
+
+    def _listen(self, source: IO[str]) -> None:
+        while source.readline(4096):
+            self._last = time.monotonic()
+        self._closed = True
+
+
+class Looks:
+    """Reads the board's files and asks its programs, as the job says which."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self._root = job["root"]
+        self._patterns = job["state_files"]
+        self._commands = job["commands"]
+        self._during = job["during"]
+        self._answers: dict[str, str] = {}
+        self._stream = Stream(job["stream"]) if job["stream"] else None
+
+    def close(self) -> None:
+        """End the program that prints all the time."""
+        if self._stream is not None:
+            self._stream.close()
+
+    def look(self, whole: bool) -> dict[str, Any]:
+        """The state now; the dearer programs are asked only for the `whole` of it."""
+        now = time.monotonic_ns()
+        names = self._commands if whole else self._during
+        asked = {name: text for name in names for text in ask(self._commands[name])}
+        self._answers = asked if whole else {**self._answers, **asked}
+        outputs = dict(self._answers)
+        if self._stream is not None and self._stream.last_line:
+            outputs[self._stream.name] = self._stream.last_line
+        return {
+            "monotonic_ns": now,
+            "files": dict(read_files(self._root, self._patterns)),
+            "outputs": outputs,
+        }
+
+
+class Stream:
+    """A program that prints a line now and then (tegrastats); the last one counts."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.name = command[0]
+        self.last_line = ""
+        self._process = None
+        program = shutil.which(command[0])
+        if program is None:
+            return
+        with contextlib.suppress(OSError):
+            self._process = subprocess.Popen(
+                [program, *command[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            threading.Thread(target=self._read, daemon=True).start()
+
+    def close(self) -> None:
+        """Kill it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def _read(self) -> None:
+        with contextlib.suppress(ValueError):
+            while line := self._process.stdout.readline(8192):
+                self.last_line = line.decode("utf-8", "replace")
+
+
+def ask(command: list[str]) -> Iterator[str]:
+    """What a program prints, if it is there and ends in time."""
+    program = shutil.which(command[0])
+    if program is None:
+        return
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(
+            [program, *command[1:]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_COMMAND_SECONDS,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+        yield done.stdout[:_OUTPUT_LIMIT].decode("utf-8", "replace")
+
+
+def read_files(root: str, patterns: list[Any]) -> Iterator[tuple[str, str | None]]:
+    """Files below `root` by pattern and limit: their bytes as Latin-1; None for what is no file."""
+    for pattern, limit in patterns:
+        for path in sorted(Path(root).glob(pattern)):
+            yield str(path.relative_to(root)), _read(path, limit + 1)
+
+
+def _read(path: Path, limit: int) -> str | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(limit).decode("latin-1") if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    except OSError:
+        return None
+
+
+def describe_machine(job: dict[str, Any]) -> dict[str, Any]:
+    """What the board is: its files, and what only its Python can tell."""
+    return {
+        "files": dict(read_files(job["root"], job["machine_files"])),
+        "facts": {
+            "architecture": platform.machine(),
+            "kernel": f"{platform.system()} {platform.release()}",
+            "python": platform.python_version(),
+            "usable_cores": len(os.sched_getaffinity(0)),
+            "logical_cores": os.cpu_count(),
+            "load_average": os.getloadavg()[0],
+            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        },
+    }
+
+
+def unpack_wheels(folder: Path) -> Path | None:
+    """Unpack the wheels for this Python into one folder; None if there are none."""
+    version = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    wheels = sorted((folder / "wheels" / version).glob("*.whl"))
+    site = folder / "site" / version
+    for wheel in wheels:
+        mark = site / f".{wheel.name}.unpacked"
+        if not mark.exists():
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(site)
+            mark.touch()
+    return site if wheels else None
+
+
+def missing_modules(job: dict[str, Any]) -> list[str]:
+    """What the pairs need and this Python does not find."""
+    engines = sorted({ENGINES[pair["runtime"]][0] for pair in job["pairs"]})
+    return [name for name in ("numpy", "cv2", *engines) if importlib.util.find_spec(name) is None]
+
+
+class Measuring:
+    """One pair in its own process."""
+
+    def __init__(self, folder: Path, paths: list[str], job: dict[str, Any], pair: dict[str, Any]) -> None:
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self._lines: queue.SimpleQueue = queue.SimpleQueue()
+        self._seconds, self._count = job["min_seconds"], job["min_count"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", _BOOT, *paths],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            cwd=folder,
+            text=True,
+            start_new_session=True,
+        )
+        request = {key: job[key] for key in ("threads", "min_seconds", "min_count")}
+        request.update(pair, path=str(folder / pair["path"]), golden=str(folder / job["golden"]))
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.close()
+        threading.Thread(target=self._read, daemon=True).start()
+        self._deadline = time.monotonic() + PATIENCE_SECONDS
+
+    def answer(self, seconds: float) -> dict[str, Any] | None:
+        """The outcome if it is there within `seconds`; a dead or late process is an error in it."""
+        try:
+            line = self._lines.get(timeout=seconds)
+        except queue.Empty:
+            if time.monotonic() > self._deadline:
+                return {"error": "the measuring process did not answer in time"}
+            return None
+        if not line:
+            return {"error": self._death()}
+        found = json.loads(line)
+        if "first_ns" in found and "invoke" not in found:
+            run = SLOWEST * found["first_ns"] / 1e9
+            most = 2 * (self._seconds + (self._count + 2 * _WARMUP_RUNS) * run)
+            self._deadline = time.monotonic() + most + PATIENCE_SECONDS
+            return None
+        return found
+
+    def close(self) -> None:
+        """Kill it, and what it may have started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._stderr.close()
+
+    def _read(self) -> None:
+        with contextlib.suppress(ValueError):
+            for line in self._process.stdout:
+                self._lines.put(line)
+        self._lines.put("")
+
+    def _death(self) -> str:
+        code = self._process.wait()
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 4096))
+        words = self._stderr.read().decode("utf-8", "replace").split("\n")
+        last = next((line.strip() for line in reversed(words) if line.strip()), "")
+        return f"the measuring process died: {how}{hint}" + (f": {last[:300]}" if last else "")
+
+
+def run_pair(
+    folder: Path, paths: list[str], job: dict[str, Any], pair: dict[str, Any], events: Events, home: Home
+) -> None:
+    """Measure one pair while the board's state is looked at."""
+    looks = Looks(job)
+    number = pair["pair"]
+    try:
+        events.tell("state", pair=number, at="before", **looks.look(whole=True))
+        measuring = Measuring(folder, paths, job, pair)
+        try:
+            while (found := measuring.answer(job["interval_s"])) is None:
+                if home.is_gone:
+                    raise HomeIsGoneError
+                events.tell("state", pair=number, at="during", **looks.look(whole=False))
+        finally:
+            measuring.close()
+        events.tell("state", pair=number, at="after", **looks.look(whole=True))
+    finally:
+        looks.close()
+    if "error" in found:
+        events.tell("failure", pair=number, error=found["error"])
+    else:
+        events.tell("result", pair=number, figures=found)
+
+
+def run_job(folder: Path, job: dict[str, Any], events: Events, home: Home) -> list[str]:
+    """Do the whole job, unless modules are missing, which are returned."""
+    site = unpack_wheels(folder)
+    paths = [str(folder), *([str(site)] if site else []), *job["site"]]
+    sys.path[:0] = paths
+    importlib.invalidate_caches()
+    missing = missing_modules(job)
+    events.tell("machine", missing=missing, **describe_machine(job))
+    if not missing:
+        for pair in job["pairs"]:
+            run_pair(folder, paths, job, pair, events, home)
+        events.tell("end")
+    return missing
+
+
+def replace_earlier_agent(folder: Path) -> None:
+    """End an agent that lost its connection, and is still running in this folder, before it disturbs."""
+    path = folder / _PID_NAME
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(path.read_text(encoding="ascii"))
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if folder.name.encode() in command:
+            os.kill(pid, signal.SIGTERM)
+    path.write_text(str(os.getpid()), encoding="ascii")
+
+
+def wait_for_return(folder: Path) -> None:
+    """Home is gone: if no other agent takes over for a while, leave nothing behind."""
+    time.sleep(RETURN_SECONDS)
+    with contextlib.suppress(OSError, ValueError):
+        if int((folder / _PID_NAME).read_text(encoding="ascii")) == os.getpid():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def serve(folder: str) -> int:
+    """Do the job that comes on stdin; events go to stdout."""
+    here = Path(folder)
+    replace_earlier_agent(here)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+    events = Events(sys.stdout)
+    job = json.loads(sys.stdin.readline())
+    try:
+        run_job(here, job, events, Home(sys.stdin))
+    except HomeIsGoneError:
+        _leave_the_connection()
+        wait_for_return(here)
+        return 1
+    except OSError as error:
+        events.tell("error", error=error.strerror or str(error))
+        return 1
+    return 0
+
+
+def _leave_the_connection() -> None:
+    """Hold no end of the connection open, and have Python write nothing more to it."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+
+
+def run_offline(folder: str, output: str) -> int:
+    """Do the job in ``job.json`` of `folder`; events go to the file `output`, made for it."""
+    here = Path(folder)
+    job = json.loads((here / "job.json").read_text(encoding="utf-8"))
+    partial = Path(f"{output}.part")
+    with partial.open("w", encoding="utf-8") as sink:
+        events = Events(sink)
+        events.tell("job", job_sha256=job["job_sha256"])
+        try:
+            missing = run_job(here, job, events, Home(None))
+        except OSError as error:
+            print(f"nanonet-edge: {error.strerror or error}", file=sys.stderr)
+            return 1
+    if missing:
+        version = platform.python_version()
+        print(f"nanonet-edge: Python {version} here has no {', '.join(missing)}", file=sys.stderr)
+        return 1
+    partial.replace(output)
+    print(f"result: {output}")
+    return 0

@@ -1,0 +1,113 @@
+"""What came home of a job, line by line, in a file on this side: nothing that was measured is lost.
+
+The file holds a board's own lines, after they were checked, behind one that names the job. It is read by
+the same code as a connection, and so is the file that a run without a network leaves.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from nanonet_edge.benchmarks.remote.events import (
+    TOTAL_LIMIT,
+    Event,
+    FailureEvent,
+    Lines,
+    ResultEvent,
+    parse_event,
+)
+from nanonet_edge.benchmarks.remote.job import Job
+from nanonet_edge.benchmarks.remote.outcome import Outcome
+from nanonet_edge.errors import DeviceError, InputError
+
+_CHUNK = 1 << 20
+
+
+class Journal:
+    """The file and what follows from it.
+
+    Args:
+        path: of the file; None to keep nothing. One of the same job is gone on from, one of another
+            job, or a damaged one, is begun anew.
+    """
+
+    def __init__(self, path: Path | None, job: Job, source: str) -> None:
+        self.path = path
+        self.outcome = Outcome(job, source)
+        self.resumed = 0
+        self._job = job
+        if path is not None:
+            self._open(path, source)
+
+    def _open(self, path: Path, source: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            outcome = read_events(path, self._job)
+        except (DeviceError, InputError):
+            outcome = None
+        if outcome is not None and outcome.done and not outcome.ended:
+            self.outcome, self.resumed = outcome, len(outcome.done)
+            self.outcome.source = source
+            _cut_off_last_line(path)
+            return
+        first = {"event": "job", "job_sha256": self._job.sha256}
+        path.write_text(json.dumps(first) + "\n", encoding="utf-8")
+
+    def take(self, line: bytes, event: Event, report: Callable[[str], None]) -> None:
+        """Note one line of the board's, and what it means."""
+        self.outcome.take(event)
+        self._append(line)
+        if isinstance(event, ResultEvent | FailureEvent):
+            pair = self._job.pairs[event.pair]
+            word = "measured" if isinstance(event, ResultEvent) else "failed"
+            report(
+                f"{self.outcome.source}: {pair.artifact.name} on {pair.spec} {word} ({self.outcome.progress})"
+            )
+
+    def remove(self) -> None:
+        """The results are safe elsewhere."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def _append(self, line: bytes) -> None:
+        if self.path is not None:
+            with self.path.open("ab") as file:
+                file.write(line + b"\n")
+
+
+def _cut_off_last_line(path: Path) -> None:
+    """A line that was cut off in the middle must not join the next one."""
+    with path.open("r+b") as file:
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def read_events(path: Path, job: Job, *, is_whole: bool = False) -> Outcome:
+    """Read a file of events; a last line that was cut off is left out, unless it must be `is_whole`.
+
+    Raises:
+        InputError: there is no such file, or it does not name its job.
+        DeviceError: it holds what no agent says, or is of another job.
+    """
+    outcome = Outcome(job, str(path))
+    lines = Lines(str(path), total=TOTAL_LIMIT)
+    seen = False
+    try:
+        with path.open("rb") as file:
+            while data := file.read(_CHUNK):
+                for line in lines.feed(data):
+                    if not line.strip():
+                        continue
+                    event = parse_event(line, str(path))
+                    if not seen and event.event != "job":
+                        raise InputError(f"{path}: expected the events of a job, found '{event.event}' first")
+                    seen = True
+                    outcome.take(event)
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected a board's result, found nothing") from None
+    except OSError as error:
+        raise InputError(f"{path}: expected a readable file, found {error.strerror}") from None
+    if not seen or (is_whole and not outcome.ended):
+        raise InputError(f"{path}: expected a board's whole result, found the beginning of one")
+    return outcome
