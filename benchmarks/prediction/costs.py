@@ -135,7 +135,7 @@ def _operator(network: Network, index: int, step: Step) -> OperatorCost:
         index=index,
         name=step.name,
         op=step.op,
-        kind=step.kind if step.kind in WEIGHTED else "move",  # type: ignore[arg-type]
+        kind=step.kind if step.kind in WEIGHTED else "move",
         arithmetic=_arithmetic(network, step),
         macs=step.macs,
         input_bytes=sum(value.nbytes for value in reads if value.stored is None),

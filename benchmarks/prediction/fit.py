@@ -244,21 +244,27 @@ def fit_all() -> Fitted:
 
 
 def _print(fitted: Fitted) -> None:
-    for unit, problem in zip(("cpu", "gpu", "tpu"), problems(), strict=True):
-        fit = getattr(fitted, unit)
-        print(f"{unit}: {fit.figures} published figures of {', '.join(fit.devices)}")
-        print("  efficiencies: " + ", ".join(f"{name} {value:g}" for name, value in fit.efficiency))
-        print(f"  seen figures: median error {fit.in_sample_median:.1%}")
-        for error in (fit.run, fit.family, fit.device):
-            print(
-                f"  {error.left_out} left out: median error {error.median:.1%}, "
-                f"nine of ten within a factor of {error.factor:.2f}"
-            )
-        for figure in (*figures_of(unit)[0], *figures_of(unit)[1]):  # type: ignore[arg-type]
-            predicted = problem.predict(figure, fit.efficiency)  # type: ignore[operator]
-            print(f"    {figure.label}: published {figure.ms:g} ms, predicted {predicted:.1f} ms")
+    cpu, gpu, tpu = problems()
+    _print_fit("cpu", cpu, fitted.cpu)
+    _print_fit("gpu", gpu, fitted.gpu)
+    _print_fit("tpu", tpu, fitted.tpu)
     for device, error in fitted.held_out.items():
         print(f"{device}, which no fit has seen: median error {error.median:.1%}")
+
+
+def _print_fit(unit: Unit, problem: Problem[Efficiency], fit: Fit[Efficiency]) -> None:
+    print(f"{unit}: {fit.figures} published figures of {', '.join(fit.devices)}")
+    print("  efficiencies: " + ", ".join(f"{name} {value:g}" for name, value in fit.efficiency))
+    print(f"  seen figures: median error {fit.in_sample_median:.1%}")
+    for error in (fit.run, fit.family, fit.device):
+        print(
+            f"  {error.left_out} left out: median error {error.median:.1%}, "
+            f"nine of ten within a factor of {error.factor:.2f}"
+        )
+    seen, held = figures_of(unit)
+    for figure in (*seen, *held):
+        predicted = problem.predict(figure, fit.efficiency)
+        print(f"    {figure.label}: published {figure.ms:g} ms, predicted {predicted:.1f} ms")
 
 
 def main() -> None:

@@ -9,8 +9,10 @@ from typing import Final
 
 from nanonet_edge.benchmarks.prediction.costs import NetworkCost, OperatorCost
 from nanonet_edge.benchmarks.prediction.fitted import Errors, read_fitted
+from nanonet_edge.benchmarks.prediction.instructions import cycles_per_instruction
 from nanonet_edge.benchmarks.prediction.latencies import Unit, read_latencies
 from nanonet_edge.benchmarks.prediction.rates import (
+    CpuRates,
     Unpredictable,
     cpu_rates,
     gpu_rates,
@@ -33,10 +35,27 @@ from nanonet_edge.tflite_file import read_tflite
 
 #: Whose processor takes over from a Coral accelerator that plugs into a host nobody named.
 ASSUMED_HOST: Final = "raspberry-pi-4"
+#: The x86 processor whose published figures the fit was held against.
+_X86: Final = "intel-n100"
 #: By how much a GPU or an Edge TPU may be off on what none of the published figures is like.
 _UNLIKE: Final = 1.5
 #: By how much the host's share may be off where the host was assumed.
 _SOME_HOST: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: a file, what it costs, where and by what it is to run.
+
+    `instructions` of one inference on one thread of that device's processor, if they were counted.
+    """
+
+    path: Path
+    cost: NetworkCost
+    profile: Profile
+    engine: str
+    threads: int
+    instructions: int | None = None
 
 
 @dataclass
@@ -51,9 +70,9 @@ class Outcome:
     sources: list[str] = field(default_factory=list)
 
 
-def predict_on_cpu(path: Path, cost: NetworkCost, profile: Profile, engine: str, threads: int) -> Outcome:
+def predict_on_cpu(request: Request) -> Outcome:
     """A processor's cores, through the roofline of each operator."""
-    del path
+    cost, profile, engine, threads = request.cost, request.profile, request.engine, request.threads
     fit, factors = read_fitted().cpu, read_rates().engines[engine]
     rates = cpu_rates(profile)
     ceilings = cpu_ceilings(rates, fit.efficiency, threads)
@@ -61,10 +80,14 @@ def predict_on_cpu(path: Path, cost: NetworkCost, profile: Profile, engine: str,
     operators = _operators(cost, "cpu", ceilings, factor)
     outcome = Outcome(
         estimates=[_roofline(operators)],
-        error=fit.error_for(profile.name),
+        error=_cpu_error(profile),
         operators=operators,
         sources=_cited("cpu"),
     )
+    if request.instructions is not None and engine == "litert":
+        _add_instructions(outcome, request, rates)
+    if cost.arithmetic == "fp16":
+        outcome.notes.append("fp16 is computed in fp32 here")
     if threads > rates.cores:
         outcome.notes.append(f"{threads} threads: counted as {rates.cores}, for so many cores")
     if profile.name not in fit.devices:
@@ -78,9 +101,44 @@ def predict_on_cpu(path: Path, cost: NetworkCost, profile: Profile, engine: str,
     return outcome
 
 
-def predict_on_gpu(path: Path, cost: NetworkCost, profile: Profile, engine: str, threads: int) -> Outcome:
+def _cpu_error(profile: Profile) -> Errors:
+    """The error on processors of its kind: no x86 was fitted, but one was held against the fit."""
+    fitted = read_fitted()
+    if profile.software.architecture.value == "x86_64":
+        return fitted.held_out[_X86]
+    return fitted.cpu.error_for(profile.name)
+
+
+def _add_instructions(outcome: Outcome, request: Request, rates: CpuRates) -> None:
+    """A second estimate from counted instructions, where their cycles are known."""
+    instructions, cpu = request.instructions, request.profile.cpu
+    if instructions is None or cpu is None or cpu.model.value is None:
+        return
+    arrays, efficiency = CostArrays.of(request.cost), read_fitted().cpu.efficiency
+    one, several = (
+        float(operator_seconds(arrays, cpu_ceilings(rates, efficiency, threads)).sum())
+        for threads in (1, request.threads)
+    )
+    try:
+        cycles = cycles_per_instruction(cpu.model.value, request.cost.arithmetic)
+    except Unpredictable as why:
+        outcome.notes.append(
+            f"{instructions / 1e6:,.0f} million instructions were counted, and not used: {why}"
+        )
+        return
+    outcome.estimates.append(
+        Estimate(
+            method="instructions",
+            ms=1e3 * instructions * cycles / rates.clock_hz * several / one,
+            detail=f"{instructions / 1e6:,.1f} million instructions, {cycles:.2f} cycles each",
+        )
+    )
+    outcome.sources.append("instructions: counted under emulation; cycles: from published latencies")
+
+
+def predict_on_gpu(request: Request) -> Outcome:
     """A GPU with TensorRT, through the roofline of each operator."""
-    del path, engine, threads
+    cost, profile = request.cost, request.profile
     fit = read_fitted().gpu
     operators = _operators(cost, "gpu", gpu_ceilings(gpu_rates(profile), fit.efficiency), 1.0)
     outcome = Outcome(
@@ -95,9 +153,9 @@ def predict_on_gpu(path: Path, cost: NetworkCost, profile: Profile, engine: str,
     return outcome
 
 
-def predict_on_tpu(path: Path, cost: NetworkCost, profile: Profile, engine: str, threads: int) -> Outcome:
+def predict_on_tpu(request: Request) -> Outcome:
     """An Edge TPU: what its compiler would map runs there, the rest on its host's processor."""
-    del engine
+    path, cost, profile = request.path, request.cost, request.profile
     if cost.arithmetic != "int8":
         raise Unpredictable("the Edge TPU computes in int8 alone: export with --int8")
     fit = read_fitted().tpu
@@ -122,7 +180,7 @@ def predict_on_tpu(path: Path, cost: NetworkCost, profile: Profile, engine: str,
         notes=[f"on the Edge TPU {summary.mapped} of {summary.operators} operators, {on_tpu:.1f} ms"],
         sources=[*_cited("tpu"), "mapping: the compiler's documented rules, see `inspect --target coral`"],
     )
-    on_host = _on_host(rest, cost, profile, threads, outcome) if rest else 0.0
+    on_host = _on_host(rest, request, outcome) if rest else 0.0
     outcome.estimates.append(
         Estimate(
             method="roofline",
@@ -134,16 +192,15 @@ def predict_on_tpu(path: Path, cost: NetworkCost, profile: Profile, engine: str,
     return outcome
 
 
-def _on_host(
-    rest: Sequence[OperatorCost], cost: NetworkCost, profile: Profile, threads: int, outcome: Outcome
-) -> float:
+def _on_host(rest: Sequence[OperatorCost], request: Request, outcome: Outcome) -> float:
     """Milliseconds of what the host has to run, with a note on which host that is."""
+    cost, profile = request.cost, request.profile
     host = profile
     if profile.cpu is None:
         host = load_catalogue(environment={}).get(ASSUMED_HOST)
         outcome.widened["another host"] = _SOME_HOST
     fit = read_fitted().cpu
-    ceilings = cpu_ceilings(cpu_rates(host), fit.efficiency, threads)
+    ceilings = cpu_ceilings(cpu_rates(host), fit.efficiency, request.threads)
     left = _operators(cost.model_copy(update={"operators": tuple(rest)}), "cpu", ceilings, 1.0)
     on_host = sum(operator.ms or 0.0 for operator in left)
     by_name = {operator.name: operator for operator in left}

@@ -86,7 +86,9 @@ class _Reader:
         self.values: dict[str, Value] = {}
 
     def read(self) -> Network:
-        steps, inputs, outputs = [], [], []
+        steps: list[Step] = []
+        inputs: list[str] = []
+        outputs: list[str] = []
         for layer in _in_order(self.layers, self.arriving):
             kind = layer.attrib["type"]
             reads = self.reads(layer)

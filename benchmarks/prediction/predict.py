@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import exp, hypot, log
 from pathlib import Path
 
 from nanonet_edge.benchmarks.prediction.costs import NetworkCost, read_cost
+from nanonet_edge.benchmarks.prediction.host import HOST_PROFILE
+from nanonet_edge.benchmarks.prediction.instructions import shipped_count
 from nanonet_edge.benchmarks.prediction.latencies import Unit
 from nanonet_edge.benchmarks.prediction.models import (
     Outcome,
+    Request,
     counted_operators,
     predict_on_cpu,
     predict_on_gpu,
@@ -24,7 +27,7 @@ from nanonet_edge.benchmarks.prediction.result import (
     Prediction,
     PredictResult,
 )
-from nanonet_edge.bundle import Bundle
+from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.devices import Profile
 
 #: Which unit of a device runs a format, best first, and with what engine.
@@ -42,12 +45,18 @@ def predict_artifact(
     *,
     threads: int = 1,
     name: str | None = None,
+    engine: str | None = None,
+    instructions: int | None = None,
 ) -> Prediction:
     """Predict the latency and the memory of a `.tflite`, `.onnx` or OpenVINO `.xml` file on a device.
 
     Args:
         threads: of a CPU engine; a GPU or a TPU has no such choice.
         name: what to call it; the file's name otherwise.
+        engine: "litert", "onnxruntime" or "openvino", on the processor; otherwise what suits the
+            device best.
+        instructions: of one inference on one thread of the device's processor, if they were counted
+            (`nanonet-edge emulate count`): a second estimate.
 
     Returns:
         The prediction; its `reason` is set where nothing can be said about such a file there.
@@ -57,10 +66,11 @@ def predict_artifact(
         MissingExtraError: the package that reads the format is not installed.
     """
     cost = read_cost(path)
-    unit, engine = _runner(cost.format, profile)
+    unit, runs = ("cpu", engine) if engine is not None else _runner(cost.format, profile)
+    request = Request(path, cost, profile, runs, threads, instructions)
     latency, reason, outcome = None, None, None
     try:
-        outcome = _MODELS[unit](path, cost, profile, engine, threads)
+        outcome = _MODELS[unit](request)
         latency = _latency(outcome)
     except Unpredictable as why:
         reason = str(why)
@@ -72,7 +82,7 @@ def predict_artifact(
         macs=cost.macs,
         bytes_moved=cost.bytes_moved,
         unit=unit,
-        engine=engine,
+        engine=runs,
         threads=threads if unit == "cpu" else None,
         latency=latency,
         reason=reason,
@@ -84,14 +94,33 @@ def predict_artifact(
     )
 
 
-def predict_bundle(bundle: Bundle, profile: Profile, *, threads: int = 1) -> PredictResult:
+def predict_bundle(
+    bundle: Bundle, profile: Profile, *, threads: int = 1, counts: Mapping[str, int] | None = None
+) -> PredictResult:
     """Predict every artifact of a bundle on a device, each by the engine that would run it there.
+
+    Args:
+        threads: of CPU engines.
+        counts: instructions of one inference on one thread by artifact, from `load_counts`; without
+            them, those that ship for rewritten NanoNets.
 
     Raises:
         MissingExtraError: the package that reads a format is not installed.
     """
+
+    def counted(artifact: Artifact) -> int | None:
+        if counts is None:
+            return shipped_count(bundle, artifact, profile)
+        return counts.get(artifact.name)
+
     rows = [
-        predict_artifact(artifact.path, profile, threads=threads, name=artifact.name)
+        predict_artifact(
+            artifact.path,
+            profile,
+            threads=threads,
+            name=artifact.name,
+            instructions=counted(artifact),
+        )
         for artifact in bundle.artifacts
     ]
     return result_of(rows, profile, bundle=bundle)
@@ -100,6 +129,7 @@ def predict_bundle(bundle: Bundle, profile: Profile, *, threads: int = 1) -> Pre
 def result_of(rows: Sequence[Prediction], profile: Profile, *, bundle: Bundle | None = None) -> PredictResult:
     """Predictions on one device as a result, with the line to type to measure instead."""
     where = "BUNDLE" if bundle is None else str(bundle.root)
+    there = "" if profile.name == HOST_PROFILE else f" --device {profile.name} --host user@board"
     return PredictResult(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         device=profile.name,
@@ -107,7 +137,7 @@ def result_of(rows: Sequence[Prediction], profile: Profile, *, bundle: Bundle | 
         bundle=None if bundle is None else str(bundle.root),
         manifest_sha256=None if bundle is None else bundle.manifest_sha256,
         rows=tuple(rows),
-        measure=f"nanonet-edge bench {where} --device {profile.name} --host user@board",
+        measure=f"nanonet-edge bench {where}{there}",
     )
 
 
@@ -136,43 +166,36 @@ def _latency(outcome: Outcome) -> Milliseconds:
 def _memory(cost: NetworkCost, profile: Profile, unit: Unit) -> MemoryNeed:
     need = cost.weight_bytes + cost.peak_activation_bytes
     ram = None if profile.memory is None else profile.memory.ram_mib.value
-    smallest = None if ram is None else min(ram) * _MIB
     return MemoryNeed(
         weight_bytes=cost.weight_bytes,
         peak_activation_bytes=cost.peak_activation_bytes,
-        ram=Fit(
-            needed_bytes=need,
-            available_bytes=smallest,
-            fits=None if smallest is None else need <= smallest,
-            note="the host's memory counts"
-            if smallest is None
-            else "the smallest memory that it is sold with",
+        # Of the sizes that a board is sold with the smallest counts.
+        ram=_fit(
+            need, None if ram is None else min(ram) * _MIB, "main memory" if ram else "that of its host"
         ),
         on_chip=_on_chip(cost, profile, unit),
     )
 
 
 def _on_chip(cost: NetworkCost, profile: Profile, unit: Unit) -> Fit:
-    """A TPU holds weights; a processor's last cache would have to hold what flows, too."""
-    size, what, need = None, "no on-chip memory is known", cost.weight_bytes + cost.peak_activation_bytes
+    """An Edge TPU keeps weights; a processor's last cache would have to hold what flows, too."""
     if unit == "tpu":
-        sram = next((one.sram_mib.value for one in profile.accelerators if one.kind == "tpu"), None)
-        size, what, need = (
-            None if sram is None else int(sram * _MIB),
-            "the Edge TPU's SRAM, for weights",
-            cost.weight_bytes,
-        )
-    elif unit == "cpu" and profile.cpu is not None:
-        last = profile.cpu.l3.value or profile.cpu.l2.value
-        size, what = None if last is None else last.kib << 10, "the processor's last cache"
-    elif unit == "gpu":
-        what = "a GPU computes from main memory"
-    return Fit(
-        needed_bytes=need, available_bytes=size, fits=None if size is None else need <= size, note=what
-    )
+        tpu = next(one for one in profile.accelerators if one.kind == "tpu")
+        size = None if tpu.sram_mib.value is None else int(tpu.sram_mib.value * _MIB)
+        return _fit(cost.weight_bytes, size, "weights in the Edge TPU's SRAM")
+    need = cost.weight_bytes + cost.peak_activation_bytes
+    if unit == "gpu" or profile.cpu is None:
+        return _fit(need, None, "a GPU computes from main memory" if unit == "gpu" else "that of its host")
+    last = profile.cpu.l3.value or profile.cpu.l2.value
+    return _fit(need, None if last is None else last.kib << 10, "the last cache")
 
 
-_MODELS: dict[Unit, Callable[[Path, NetworkCost, Profile, str, int], Outcome]] = {
+def _fit(needed: int, available: int | None, note: str) -> Fit:
+    fits = None if available is None else needed <= available
+    return Fit(needed_bytes=needed, available_bytes=available, fits=fits, note=note)
+
+
+_MODELS: dict[Unit, Callable[[Request], Outcome]] = {
     "cpu": predict_on_cpu,
     "gpu": predict_on_gpu,
     "tpu": predict_on_tpu,

@@ -18,6 +18,8 @@ from nanonet_edge.manifest import Record
 
 _FILE = Path(__file__).with_name("rates.json")
 _MIB = 1 << 20
+#: How /proc/cpuinfo names an int8 dot product, on Arm and x86; and how a calibration does.
+_DOT_PRODUCTS = frozenset({"asimddp", "avx_vnni", "avx512_vnni", "dot-product"})
 
 
 class Unpredictable(Exception):  # noqa: N818
@@ -114,12 +116,15 @@ def cpu_rates(profile: Profile) -> CpuRates:
     if profile.cpu is None or profile.memory is None:
         raise Unpredictable(f"{profile.title} has no processor of its own: its host runs this")
     model, cores, clock = profile.cpu.model.value, profile.cpu.cores.value, profile.cpu.clock_max_mhz
-    core = rates.cores.get(model or "")
-    if core is None or cores is None:
-        named = model or "its processor, which differs from machine to machine"
-        raise Unpredictable(f"no published rate for {named}: measure, or predict this machine as cpu")
+    if cores is None or model is None:
+        raise Unpredictable(f"{profile.title}: it differs from machine to machine; --device cpu is this one")
     if clock.value is None:
         raise Unpredictable(f"the profile of {profile.name} has no clock: {clock.reason}")
+    core = rates.cores.get(model) or _core_of(profile, cores * clock.value * 1e6)
+    if core is None:
+        raise Unpredictable(
+            f"neither its profile nor a source here gives the fp32 and int8 rates of the {model}"
+        )
     last = profile.cpu.l3.value or profile.cpu.l2.value
     return CpuRates(
         core=core,
@@ -127,6 +132,23 @@ def cpu_rates(profile: Profile) -> CpuRates:
         clock_hz=clock.value * 1e6,
         memory_bytes_per_s=_bandwidth(profile),
         cache_bytes=0 if last is None else last.kib << 10,
+    )
+
+
+def _core_of(profile: Profile, cycles_per_s: float) -> CoreRate | None:
+    """The rates of a core from the peaks of a profile of the user's own; `cycles_per_s` of all cores."""
+    cpu = profile.cpu
+    if cpu is None or cpu.fp32_gflops.value is None or cpu.int8_gops.value is None:
+        return None
+    per_cycle = cpu.int8_gops.value * 1e9 / cycles_per_s
+    has_dot = bool(_DOT_PRODUCTS & set(cpu.features.value or ()))
+    return CoreRate(
+        fp32_flop_per_cycle=cpu.fp32_gflops.value * 1e9 / cycles_per_s,
+        # Without the dot product as much as half of it is usual: two pipes, or none at all.
+        int8_op_per_cycle=per_cycle / 2 if has_dot else per_cycle,
+        int8_dot_op_per_cycle=per_cycle if has_dot else None,
+        in_order=False,
+        source=f"the profile: {profile.sources[cpu.fp32_gflops.source or ''].title}",
     )
 
 

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nanonet_edge.cli import common
-from nanonet_edge.errors import UsageError
+from nanonet_edge.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from nanonet_edge.benchmarks.prediction import Prediction, PredictResult
+    from nanonet_edge.benchmarks.prediction import CheckResult, Prediction, PredictResult
+    from nanonet_edge.benchmarks.prediction.check import CheckRow
     from nanonet_edge.benchmarks.prediction.result import Fit
+    from nanonet_edge.bundle import Bundle
+    from nanonet_edge.devices import Profile
 
 _MIB = 1 << 20
 
@@ -27,10 +30,26 @@ def predict(
         ),
     ] = common.DEFAULT_BUNDLE,
     device: Annotated[
-        str, typer.Option(help="A device or a family, as `devices list` names them.", show_default=False)
-    ] = "",
+        str | None,
+        typer.Option(
+            help="A device or a family, as `devices list` names them; cpu is this machine, whose rates are "
+            "measured first, for two seconds.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of a CPU engine.")] = 1,
     operators: Annotated[bool, typer.Option("--operators", help="Print every operator, too.")] = False,
+    counts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What `emulate count` counted on that device. Default: BUNDLE.results/count.DEVICE.json",
+        ),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Compare with what was measured here: BUNDLE.results/bench.json."),
+    ] = False,
     folder: Annotated[
         Path | None, typer.Option("--devices", metavar="DIR", help="A folder of your own device profiles.")
     ] = None,
@@ -38,32 +57,78 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Predict latency and memory on a device; nothing is run, nothing is measured."""
-    if not device:
+    if device is None and not check:
         raise UsageError("--device: expected a device or a family, as `nanonet-edge devices list` names them")
-    from nanonet_edge.benchmarks.prediction import predict_artifact, predict_bundle, result_of
-    from nanonet_edge.bundle import Bundle
-    from nanonet_edge.devices import load_catalogue, resolve
+    if check and counts is not None:
+        raise UsageError("--check takes no --counts: it predicts this machine, where nothing is emulated")
     from nanonet_edge.results import check_writable, save_result
 
     if output is not None:
         check_writable(output)
-    resolution = resolve(device, load_catalogue(folder))
-    if resolution.rule != "named":
-        common.note(resolution.explanation)
-    profile = resolution.profile
-    if artifact.is_dir():
-        result = predict_bundle(Bundle.open(artifact), profile, threads=threads)
-    else:
-        result = result_of([predict_artifact(artifact, profile, threads=threads)], profile)
+    profile = _profile(device or "cpu", folder)
+    result = _checked(artifact, profile) if check else _predicted(artifact, profile, threads, counts)
     if output is not None:
         save_result(result, output)
     if as_json:
         common.print_json(result)
-        return
-    show(result)
-    if operators:
-        for row in result.rows:
-            common.print_table(_operators(row))
+    elif result.kind == "predict-check":
+        _show_check(result)
+    else:
+        show(result)
+        if operators:
+            for row in result.rows:
+                common.print_table(_operators(row))
+
+
+def _profile(device: str, folder: Path | None) -> Profile:
+    """The device that was meant; this machine is measured first."""
+    from nanonet_edge.benchmarks.prediction import calibrated_profile, is_host
+    from nanonet_edge.devices import load_catalogue, resolve
+
+    if is_host(device):
+        common.note("measuring the rates of this machine, for two seconds: it should be idle")
+        return calibrated_profile()
+    resolution = resolve(device, load_catalogue(folder))
+    if resolution.rule != "named":
+        common.note(resolution.explanation)
+    return resolution.profile
+
+
+def _checked(artifact: Path, profile: Profile) -> CheckResult:
+    from nanonet_edge.benchmarks.prediction import check_bundle
+    from nanonet_edge.bundle import Bundle
+
+    return check_bundle(Bundle.open(artifact), profile)
+
+
+def _predicted(artifact: Path, profile: Profile, threads: int, counts: Path | None) -> PredictResult:
+    from nanonet_edge.benchmarks.prediction import load_counts, predict_artifact, predict_bundle, result_of
+    from nanonet_edge.bundle import Bundle
+
+    if artifact.is_dir():
+        bundle = Bundle.open(artifact)
+        return predict_bundle(bundle, profile, threads=threads, counts=_counts(counts, bundle, profile))
+    counted = {} if counts is None else load_counts(counts, profile)
+    row = predict_artifact(artifact, profile, threads=threads, instructions=counted.get(artifact.name))
+    return result_of([row], profile)
+
+
+def _counts(path: Path | None, bundle: Bundle, profile: Profile) -> dict[str, int] | None:
+    """Counts from the file that was named, else from beside the bundle; None: those that ship."""
+    from nanonet_edge.benchmarks.emulation.result import count_name
+    from nanonet_edge.benchmarks.prediction import load_counts
+    from nanonet_edge.results import results_folder
+
+    if path is not None:
+        return load_counts(path, profile, bundle.manifest_sha256)
+    beside = results_folder(bundle.root) / count_name(profile.name)
+    if not beside.is_file():
+        return None
+    try:
+        return load_counts(beside, profile, bundle.manifest_sha256)
+    except InputError as error:
+        common.note(f"not used: {error}")
+        return None
 
 
 def show(result: PredictResult) -> None:
@@ -71,12 +136,12 @@ def show(result: PredictResult) -> None:
     common.print_table(_latencies(result))
     common.print_table(_memory(result))
     common.print_table(_sources(result))
+    said: dict[str, list[str]] = {}
     for row in result.rows:
-        if row.reason is not None:
-            common.note(f"{row.artifact}: not predicted: {row.reason}")
-    for row in result.rows:
-        for line in row.notes:
-            common.note(f"{row.artifact}: {line}")
+        for line in row.notes if row.reason is None else (f"not predicted: {row.reason}", *row.notes):
+            said.setdefault(line, []).append(row.artifact)
+    for line, artifacts in said.items():
+        common.note(line if len(artifacts) == len(result.rows) else f"{', '.join(artifacts)}: {line}")
 
 
 def _latencies(result: PredictResult) -> Table:
@@ -132,8 +197,8 @@ def _memory(result: PredictResult) -> Table:
     table.add_column("artifact")
     for column in ("weights KiB", "activations KiB"):
         table.add_column(column, justify="right")
-    table.add_column("fits in RAM")
-    table.add_column("fits on the chip")
+    table.add_column("fits in RAM of")
+    table.add_column("fits on the chip: last cache, or SRAM for weights")
     for row in result.rows:
         need = row.memory
         sizes = (f"{need.weight_bytes / 1024:,.0f}", f"{need.peak_activation_bytes / 1024:,.0f}")
@@ -144,8 +209,9 @@ def _memory(result: PredictResult) -> Table:
 def _fits(fit: Fit) -> str:
     if fit.available_bytes is None:
         return f"- ({fit.note})"
-    size = fit.available_bytes / _MIB
-    return f"{'yes' if fit.fits else 'no'}, of {size:,.3g} MiB ({fit.note})"
+    return (
+        f"{'yes' if fit.fits else 'no'}: {fit.available_bytes / _MIB:,.3f}".rstrip("0").rstrip(".") + " MiB"
+    )
 
 
 def _operators(row: Prediction) -> Table:
@@ -171,3 +237,36 @@ def _operators(row: Prediction) -> Table:
             one.bound or "-",
         )
     return table
+
+
+def _show_check(result: CheckResult) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(
+        title=f"predicted against measured: {escape(result.title)}",
+        caption="measured: median of invoke; predicted: the fit on other machines, the rates of this one",
+    )
+    for column in ("artifact", "engine"):
+        table.add_column(column)
+    for column in ("measured ms", "predicted ms", "range ms", "predicted / measured", "in range"):
+        table.add_column(column, justify="right")
+    for row in result.rows:
+        table.add_row(escape(row.artifact), escape(row.spec), *_compared(row))
+    common.print_table(table)
+    for row in result.rows:
+        if row.reason is not None:
+            common.note(f"{row.artifact} on {row.spec}: not compared: {row.reason}")
+    if result.median_error is not None:
+        common.note(
+            f"median error {result.median_error:.0%}; {result.in_range} of {result.compared} within their range"
+        )
+
+
+def _compared(row: CheckRow) -> list[str]:
+    measured = "-" if row.measured_ms is None else f"{row.measured_ms:.2f}"
+    if row.predicted is None or row.ratio is None:
+        return [measured, "-", "-", "-", "-"]
+    found = row.predicted
+    spread = f"{_digits(found.low_ms)} to {_digits(found.high_ms)}"
+    return [measured, _digits(found.ms), spread, f"{row.ratio:.2f}", "yes" if row.in_range else "no"]
