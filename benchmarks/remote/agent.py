@@ -374,22 +374,30 @@ def _leave_the_connection() -> None:
         os.dup2(nowhere, descriptor)
 
 
-def run_offline(folder: str, output: str) -> int:
-    """Do the job in ``job.json`` of `folder`; events go to the file `output`, made for it."""
+def run_offline(folder: str, output: str, site: str = "") -> int:
+    """Do the job in ``job.json`` of `folder`; events go to the file `output`, made all at once.
+
+    `site` is a folder of the board's own that has the engine, for a Python that `folder` has no wheels for.
+    """
     here = Path(folder)
     job = json.loads((here / "job.json").read_text(encoding="utf-8"))
+    job["site"] = [site] if site else []
     partial = Path(f"{output}.part")
-    with partial.open("w", encoding="utf-8") as sink:
-        events = Events(sink)
-        events.tell("job", job_sha256=job["job_sha256"])
-        try:
+    try:
+        with partial.open("w", encoding="utf-8") as sink:
+            events = Events(sink)
+            events.tell(**job["asked"])
             missing = run_job(here, job, events, Home(None))
-        except OSError as error:
-            print(f"nanonet-edge: {error.strerror or error}", file=sys.stderr)
-            return 1
+    except OSError as error:
+        print(f"nanonet-edge: {error.filename or partial}: {error.strerror}", file=sys.stderr)
+        return 1
     if missing:
-        version = platform.python_version()
-        print(f"nanonet-edge: Python {version} here has no {', '.join(missing)}", file=sys.stderr)
+        partial.unlink()
+        print(
+            f"nanonet-edge: Python {platform.python_version()} has no {', '.join(missing)}, "
+            f"and there are no wheels for it in {here / 'wheels'}: name another by PYTHON=...",
+            file=sys.stderr,
+        )
         return 1
     partial.replace(output)
     print(f"result: {output}")

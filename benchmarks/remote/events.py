@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from nanonet_edge.devices.files import printable
 from nanonet_edge.errors import DeviceError
 from nanonet_edge.manifest import Record, Sha256
+from nanonet_edge.results import BenchSettings
 
 #: A line of samples of a long run, or of a server's many files, fits; nothing larger is read.
 LINE_LIMIT: Final = 16 << 20
@@ -157,10 +158,15 @@ class EndEvent(Record):
 
 
 class JobEvent(Record):
-    """Which job these are the events of; written by a run without a network, and into journals."""
+    """What the other events are the answer to; the first line of every file of events.
 
-    event: Literal["job"]
-    job_sha256: Sha256
+    `pairs` are names of artifacts with specs; `settings.device` is not part of what is asked.
+    """
+
+    event: Literal["job"] = "job"
+    manifest_sha256: Sha256
+    settings: BenchSettings
+    pairs: tuple[tuple[Word, Word], ...] = Field(min_length=1, max_length=4096)
 
 
 Event = MachineEvent | StateEvent | ResultEvent | FailureEvent | ErrorEvent | EndEvent | JobEvent

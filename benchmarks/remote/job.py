@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from nanonet_edge.benchmarks.remote.agent_engines import ENGINES
+from nanonet_edge.benchmarks.remote.events import JobEvent
 from nanonet_edge.benchmarks.remote.sent_files import MACHINE_FILES, STATE_FILES
 from nanonet_edge.benchmarks.watch import SAMPLE_SECONDS
 from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.devices.state import COMMANDS, TEGRASTATS
-from nanonet_edge.errors import UnsupportedError, UsageError
+from nanonet_edge.errors import BundleError, InputError, UnsupportedError, UsageError
 from nanonet_edge.manifest import sha256_file
 from nanonet_edge.results import BenchSettings, Skipped
 from nanonet_edge.runtimes import parse_spec
@@ -82,20 +83,19 @@ class Job:
         return frozenset(ENGINES[parse_spec(pair.spec).name][0] for pair in self.pairs)
 
     @property
-    def sha256(self) -> str:
-        """A digest of what is asked: results of another job are not results of this one."""
-        asked = {
-            "manifest": self.bundle.manifest_sha256,
-            "settings": self.settings.model_dump(mode="json", exclude={"device"}),
-            "pairs": [[pair.artifact.name, pair.spec] for pair in self.pairs],
-        }
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    def asked(self) -> JobEvent:
+        """What is asked, without the files: results of something else are not results of this."""
+        return JobEvent(
+            manifest_sha256=self.bundle.manifest_sha256,
+            settings=self.settings.model_copy(update={"device": "cpu"}),
+            pairs=tuple((pair.artifact.name, pair.spec) for pair in self.pairs),
+        )
 
     def to_json(self, done: frozenset[int] = frozenset(), *, site: str | None = None, root: str = "/") -> str:
         """One line for the agent, without the pairs that are done."""
         pairs = [self._pair(number, pair) for number, pair in enumerate(self.pairs) if number not in done]
         job: dict[str, Any] = {
-            "job_sha256": self.sha256,
+            "asked": self.asked.model_dump(mode="json"),
             "pairs": pairs,
             "threads": self.settings.threads,
             "min_seconds": self.settings.min_seconds,
@@ -207,6 +207,26 @@ def make_job(
         found = ", ".join(sorted({artifact.record.format for artifact in chosen})) or "none"
         raise UsageError(f"{bundle.root}: expected artifacts that a board can run, found formats: {found}")
     return Job(bundle, tuple(pairs), tuple(skipped), settings)
+
+
+def job_that_asked(bundle: Bundle, asked: JobEvent, source: str) -> Job:
+    """The job that a file's first line tells of.
+
+    Raises:
+        InputError: it was another bundle, or asks for what cannot be asked; names `source`.
+    """
+    if asked.manifest_sha256 != bundle.manifest_sha256:
+        raise InputError(
+            f"{source}: expected results of {bundle.root} (manifest {bundle.manifest_sha256[:12]}…), "
+            f"found those of another bundle ({asked.manifest_sha256[:12]}…)"
+        )
+    try:
+        pairs = tuple(Pair(bundle.artifact(name), spec) for name, spec in asked.pairs)
+        for pair in pairs:
+            _check_spec(pair.spec)
+    except (UsageError, BundleError) as error:
+        raise InputError(f"{source}: {error}") from None
+    return Job(bundle, pairs, (), asked.settings)
 
 
 def _check_spec(text: str) -> Format:

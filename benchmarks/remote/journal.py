@@ -6,20 +6,20 @@ the same code as a connection, and so is the file that a run without a network l
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from nanonet_edge.benchmarks.remote.events import (
-    TOTAL_LIMIT,
     Event,
     FailureEvent,
+    JobEvent,
     Lines,
     ResultEvent,
     parse_event,
 )
-from nanonet_edge.benchmarks.remote.job import Job
+from nanonet_edge.benchmarks.remote.job import Job, job_that_asked
 from nanonet_edge.benchmarks.remote.outcome import Outcome
+from nanonet_edge.bundle import Bundle
 from nanonet_edge.errors import DeviceError, InputError
 
 _CHUNK = 1 << 20
@@ -52,8 +52,7 @@ class Journal:
             self.outcome.source = source
             _cut_off_last_line(path)
             return
-        first = {"event": "job", "job_sha256": self._job.sha256}
-        path.write_text(json.dumps(first) + "\n", encoding="utf-8")
+        path.write_text(self._job.asked.model_dump_json() + "\n", encoding="utf-8")
 
     def take(self, line: bytes, event: Event, report: Callable[[str], None]) -> None:
         """Note one line of the board's, and what it means."""
@@ -83,31 +82,40 @@ def _cut_off_last_line(path: Path) -> None:
         file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def read_events(path: Path, job: Job, *, is_whole: bool = False) -> Outcome:
-    """Read a file of events; a last line that was cut off is left out, unless it must be `is_whole`.
+def read_events(path: Path, job: Job | None = None, bundle: Bundle | None = None) -> Outcome:
+    """Read a file of events; a last line that was cut off is left out.
+
+    Args:
+        path: a journal, or the result of a run without a network.
+        job: whose results they must be; None for the job that the file tells of, on `bundle`.
 
     Raises:
-        InputError: there is no such file, or it does not name its job.
+        InputError: there is no such file, it does not begin with its job, or that is of another bundle.
         DeviceError: it holds what no agent says, or is of another job.
     """
-    outcome = Outcome(job, str(path))
-    lines = Lines(str(path), total=TOTAL_LIMIT)
-    seen = False
+    outcome = None
+    lines = Lines(str(path))
     try:
         with path.open("rb") as file:
             while data := file.read(_CHUNK):
                 for line in lines.feed(data):
-                    if not line.strip():
-                        continue
                     event = parse_event(line, str(path))
-                    if not seen and event.event != "job":
-                        raise InputError(f"{path}: expected the events of a job, found '{event.event}' first")
-                    seen = True
+                    if outcome is None:
+                        outcome = _begin(path, event, job, bundle)
                     outcome.take(event)
     except FileNotFoundError:
         raise InputError(f"{path}: expected a board's result, found nothing") from None
     except OSError as error:
         raise InputError(f"{path}: expected a readable file, found {error.strerror}") from None
-    if not seen or (is_whole and not outcome.ended):
-        raise InputError(f"{path}: expected a board's whole result, found the beginning of one")
+    if outcome is None:
+        raise InputError(f"{path}: expected the events of a job, found none")
     return outcome
+
+
+def _begin(path: Path, event: Event, job: Job | None, bundle: Bundle | None) -> Outcome:
+    if not isinstance(event, JobEvent):
+        raise InputError(f"{path}: expected the events of a job, found '{event.event}' first")
+    if job is None:
+        assert bundle is not None  # noqa: S101 - one of the two is given
+        job = job_that_asked(bundle, event, str(path))
+    return Outcome(job, str(path))

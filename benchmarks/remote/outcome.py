@@ -75,7 +75,7 @@ class Outcome:
     def take(self, event: Event) -> None:
         """Note one event."""
         if isinstance(event, JobEvent):
-            if event.job_sha256 != self.job.sha256:
+            if event != self.job.asked:
                 raise DeviceError(f"{self.source}: these are results of another job")
         elif isinstance(event, MachineEvent):
             self._meet(event)

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from nanonet_edge import __version__
 from nanonet_edge.cli.bench import bench
 from nanonet_edge.cli.blame import blame
+from nanonet_edge.cli.bundle import bundle
 from nanonet_edge.cli.compare import compare
 from nanonet_edge.cli.data import data
 from nanonet_edge.cli.devices import devices
@@ -101,6 +102,7 @@ for _command in (
     verify,
     blame,
     bench,
+    bundle,
     compare,
     inspect,
     predict,

@@ -39,6 +39,7 @@ NEED_EXTRA = {
     "paper-table": ["--variant", "c"],
 }
 NEED_NONE = {
+    "bundle",
     "compare",
     "runtimes",
     "weights list",

@@ -91,6 +91,20 @@ class Server:
                         child.send_signal(signal.SIGKILL)
         return len(sessions)
 
+    def kill_agent(self) -> None:
+        """Kill every agent on the board, as a board short of memory does."""
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            # run, the folder's name, where it is
+            if len(words) > 3 and words[-3] == "run" and words[-2].startswith("nanonet-edge-"):
+                process.kill()
+
+    def fake_program(self, name: str, script: str) -> None:
+        """Put a shell script at the head of the board's PATH."""
+        path = self.programs / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
 
 def _make_key(path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
@@ -156,6 +170,22 @@ def server(running_server: Server) -> Iterator[Server]:
     yield running_server
     for program in running_server.programs.iterdir():
         program.unlink()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.decode(errors='replace').strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")
