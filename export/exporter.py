@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from nanonet_edge.export.calibration import (
     calibrate,
     load_calibration,
 )
+from nanonet_edge.export.mixed import JOURNAL_NAME, MixedGraph, MixedJudge, MixedSearch, trials_key
 from nanonet_edge.export.options import DEFAULT_VARIANT, ExportOptions
 from nanonet_edge.export.precision import SUPPORTED_STRAIGHT, check_operations
 from nanonet_edge.export.sources import calibration_folder, generated_frames
@@ -51,6 +53,7 @@ from nanonet_edge.manifest import (
 from nanonet_edge.passes import rewrite
 from nanonet_edge.phantom import generate
 from nanonet_edge.reference import KerasReference
+from nanonet_edge.results import results_folder
 from nanonet_edge.variants import (
     SIZE_MULTIPLE,
     Format,
@@ -165,8 +168,11 @@ class _Export:
         self.options, self.checkpoint, self.shipped = options, checkpoint, shipped
         self.say, self.progress = say, progress
         self.name = checkpoint.variant.stem
+        self._found_frames: CalibrationFrames | None = None
+        self.journal = Path(JOURNAL_NAME)
 
     def run(self, output: Path, pairs: Sequence[tuple[Format, Precision]]) -> Bundle:
+        self.journal = results_folder(output) / JOURNAL_NAME
         # Bad input is found out here, before anything is written.
         prepare = self._prepare_straight if self.options.straight else self._prepare
         open_writer = prepare(pairs)
@@ -205,6 +211,9 @@ class _Export:
         check_rewrite(self.checkpoint.graph, rewritten.graph)
         integer = not all(p.is_float for _, p in pairs)
         calibration = self._calibration(rewritten.graph) if integer else None
+        floats: frozenset[str] = frozenset()
+        if calibration is not None and any(p is Precision.MIXED for _, p in pairs):
+            floats = self._assign(MixedGraph(rewritten.graph, calibration))
         return partial(
             ArtifactWriter,
             name=self.name,
@@ -212,7 +221,30 @@ class _Export:
             passes=rewritten.applied,
             calibration=calibration,
             boundary=self.options.boundary,
+            floats=floats,
         )
+
+    def _assign(self, graph: MixedGraph) -> frozenset[str]:
+        """Search which layers precision `mixed` leaves in float."""
+        frames, options = self._frames(), self.options
+        size = graph.exact.size
+        contract = InputContract(name=graph.exact.input.name, shape=(1, size, size, 3))
+        tensors = list(islice(frames.tensors(contract), options.trials))
+        search = MixedSearch(
+            graph,
+            MixedJudge(graph, tensors),
+            min_dice=options.min_dice,
+            frames=len(tensors),
+            journal=self.journal,
+            key=trials_key(graph, frames.digest, len(tensors)),
+            progress=self.progress,
+        )
+        found = search.run()
+        self.say(
+            f"mixed: {len(found.floats)} of {len(graph.layers)} layers in fp32, mean Dice "
+            f"{found.mean_dice:.4f} on {len(tensors)} calibration frames (predicted); {self.journal}"
+        )
+        return frozenset(found.floats)
 
     def _prepare_straight(self, pairs: Sequence[tuple[Format, Precision]]) -> Callable[[Path], Writer]:
         frames = self._frames() if any(p.is_static for _, p in pairs) else generated_frames(1)
@@ -230,6 +262,11 @@ class _Export:
         return partial(StraightWriter, name=self.name, graph=graph, converter=converter, calibration=record)
 
     def _frames(self) -> CalibrationFrames:
+        if self._found_frames is None:
+            self._found_frames = self._find_frames()
+        return self._found_frames
+
+    def _find_frames(self) -> CalibrationFrames:
         options = self.options
         if options.calibration is None:
             frames = generated_frames()

@@ -217,7 +217,11 @@ class OnnxWriter:
             kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
         inputs = [
             *self.read(node),
-            *(self._quantized_weights(node, groups) if self._plan else self._weights(node, kernel)),
+            *(
+                self._quantized_weights(node, groups)
+                if self._in_integers(node)
+                else self._weights(node, kernel)
+            ),
         ]
         self.activated(
             node,
@@ -229,6 +233,11 @@ class OnnxWriter:
             group=groups,
             **({"dilations": (node.dilation, node.dilation)} if node.dilation > 1 else {}),
         )
+
+    def _in_integers(self, node: Node) -> bool:
+        """Whether a convolution's weights are stored in integers."""
+        del node
+        return bool(self._plan)
 
     def _weights(self, node: Node, kernel: npt.NDArray[np.float32]) -> list[str]:
         names = [self.constant(f"{node.name}_kernel", kernel.transpose(3, 2, 0, 1))]

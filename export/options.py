@@ -8,10 +8,11 @@ from pathlib import Path
 
 from nanonet_edge.errors import UnsupportedError, UsageError
 from nanonet_edge.export.calibration import Rounding
+from nanonet_edge.export.mixed import DEFAULT_MIN_DICE, DEFAULT_TRIALS, check_min_dice
 from nanonet_edge.export.precision import combinations
 from nanonet_edge.export.ranges import Method
 from nanonet_edge.export.writers import Boundary
-from nanonet_edge.variants import DEFAULT_SIZE, Format, Precision, Topology, check_size
+from nanonet_edge.variants import DEFAULT_SIZE, Format, Head, Precision, Topology, check_size
 
 DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.STATIC_WI8_AI8)
 DEFAULT_VARIANT = "c"
@@ -42,6 +43,8 @@ class ExportOptions:
         samples, seed: how many calibration images are drawn, and how.
         method: how ranges are chosen from what was seen.
         rounding: how weights are rounded; "nearest" is there for comparison.
+        min_dice: mean Dice with the float graph's masks that precision `mixed` must reach.
+        trials: how many frames judge it.
     """
 
     variant: str | None = None
@@ -59,6 +62,8 @@ class ExportOptions:
     seed: int = 0
     method: Method = DEFAULT_METHOD
     rounding: Rounding = DEFAULT_ROUNDING
+    min_dice: float = DEFAULT_MIN_DICE
+    trials: int = DEFAULT_TRIALS
 
     def pairs(self, report: Report) -> list[tuple[Format, Precision]]:
         """The formats and precisions to write; `report` is told what is left out and why.
@@ -71,6 +76,12 @@ class ExportOptions:
             raise UsageError("--untrained means random weights: drop --weights")
         if self.straight:
             self._check_straight()
+        if self.min_dice != DEFAULT_MIN_DICE and Precision.MIXED not in self.precisions:
+            raise UsageError("--min-dice is what precision mixed must reach: add --precision mixed")
+        if Precision.MIXED in self.precisions:
+            check_min_dice(self.min_dice)
+            if self.boundary.head is Head.MASK:
+                raise UnsupportedError("mixed is judged by probabilities: drop --head mask")
         formats = self.formats or tuple(Format)
         pairs = combinations(
             formats, self._precisions(report), explicit=bool(self.formats), straight=self.straight

@@ -89,12 +89,20 @@ class TfliteWriter:
         """The file's bytes."""
         entry = self._entry()
         for node in self._graph.nodes[1:]:
-            emit = _EMITTERS.get(node.op)
-            if emit is None:
-                raise GraphError(f"node '{node.name}': {node.op} has no TFLite form: rewrite the graph first")
-            emit(self, node)
+            self.write(node)
         output = self._exit()
         return self._file.finish({INPUT_NAME: entry}, {self._graph.output: output})
+
+    def write(self, node: Node) -> None:
+        """Append what a node comes to.
+
+        Raises:
+            GraphError: its operation has no TFLite form.
+        """
+        emit = _EMITTERS.get(node.op)
+        if emit is None:
+            raise GraphError(f"node '{node.name}': {node.op} has no TFLite form: rewrite the graph first")
+        emit(self, node)
 
     def _entry(self) -> int:
         name = self._graph.input.name

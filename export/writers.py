@@ -18,6 +18,8 @@ from nanonet_edge.contract import (
 )
 from nanonet_edge.errors import UnsupportedError
 from nanonet_edge.export.calibration import Calibration
+from nanonet_edge.export.mixed import MixedGraph
+from nanonet_edge.export.mixed_writers import MixedTfliteWriter, build_mixed_onnx
 from nanonet_edge.export.onnx_graph import INPUT_NAME, build_onnx
 from nanonet_edge.export.openvino_ir import openvino_plan, write_openvino
 from nanonet_edge.export.quantization import Quantization, as_uint8, boundary, plan_activations
@@ -65,6 +67,8 @@ def _takes(precision: Precision) -> tuple[DType, ...]:
     """The input dtypes a precision can have, the one native to TFLite first."""
     if precision is Precision.STATIC_WI8_AI16:
         return ("int16", "float32")
+    if precision is Precision.MIXED:
+        return ("float32",)
     return ("int8", "uint8", "float32") if precision.is_static else ("float32", "uint8")
 
 
@@ -79,6 +83,7 @@ class ArtifactWriter:
         passes: that were applied to it.
         calibration: for precisions with integer weights.
         boundary: what artifacts take and give.
+        floats: layers that precision `mixed` leaves in float; see `MixedSearch`.
     """
 
     root: Path
@@ -87,6 +92,7 @@ class ArtifactWriter:
     passes: tuple[str, ...]
     calibration: Calibration | None
     boundary: Boundary
+    floats: frozenset[str] = frozenset()
 
     def write(self, file_format: Format, precision: Precision) -> ArtifactRecord:
         """Write one artifact.
@@ -119,6 +125,7 @@ class ArtifactWriter:
             ),
             output=self._output(graph, file_format, dtype, plan),
             passes=self.passes + extra,
+            layers=self._layers(graph, precision),
             calibration=calibrated.record if calibrated else None,
             quantizer=QUANTIZER if calibrated else None,
         )
@@ -136,6 +143,8 @@ class ArtifactWriter:
             return self.graph
         if precision.is_static:
             return calibrated.graph
+        if precision is Precision.MIXED:
+            return MixedGraph(self.graph, calibrated).assigned(self.floats)
         nodes = (calibrated.graph[node.name] if is_dynamic(node) else node for node in self.graph)
         return Graph(tuple(nodes), self.graph.output)
 
@@ -150,7 +159,7 @@ class ArtifactWriter:
         return finished.graph, finished.applied
 
     def _plan(self, graph: Graph, precision: Precision) -> dict[str, Quantization]:
-        if not precision.is_static or self.calibration is None:
+        if not (precision.is_static or precision is Precision.MIXED) or self.calibration is None:
             return {}
         activations = "int16" if precision is Precision.STATIC_WI8_AI16 else "int8"
         return plan_activations(graph, self.calibration.ranges, activations)
@@ -164,6 +173,8 @@ class ArtifactWriter:
         dtype: DType,
         plan: dict[str, Quantization],
     ) -> tuple[Path, ...]:
+        if precision is Precision.MIXED:
+            return self._write_mixed(path, file_format, graph, plan)
         if file_format is Format.TFLITE:
             path.write_bytes(TfliteWriter(graph, precision, plan=plan or None, input_dtype=dtype).build())
             return (path,)
@@ -182,6 +193,25 @@ class ArtifactWriter:
             return write_openvino(model, path, half=half)
         path.write_bytes(model)
         return (path,)
+
+    def _write_mixed(
+        self, path: Path, file_format: Format, graph: Graph, plan: dict[str, Quantization]
+    ) -> tuple[Path, ...]:
+        if file_format is Format.TFLITE:
+            path.write_bytes(MixedTfliteWriter(graph, plan, self.floats).build())
+            return (path,)
+        if file_format is Format.OPENVINO:
+            plan = openvino_plan(graph, plan)
+        built = build_mixed_onnx(graph, as_uint8(plan), self.floats, layout=self.boundary.layout)
+        if file_format is Format.OPENVINO:
+            return write_openvino(built.SerializeToString(), path)
+        path.write_bytes(built.SerializeToString())
+        return (path,)
+
+    def _layers(self, graph: Graph, precision: Precision) -> dict[str, Literal["int8", "fp32"]]:
+        if precision is not Precision.MIXED:
+            return {}
+        return {node.name: "fp32" if node.name in self.floats else "int8" for node in graph.nodes[1:]}
 
     def _output(
         self, graph: Graph, file_format: Format, dtype: DType, plan: dict[str, Quantization]

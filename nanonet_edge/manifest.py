@@ -69,6 +69,7 @@ class ArtifactRecord(Record):
 
     `graph` is "rewritten" or "straight"; `passes` lists the rewrites that were applied, in
     order. `files[0]` is the one an engine opens (OpenVINO has a second, the weights).
+    `layers` says what each layer computes in, for precision `mixed`.
     """
 
     name: str
@@ -79,6 +80,7 @@ class ArtifactRecord(Record):
     input: InputContract
     output: OutputContract
     passes: tuple[str, ...] = ()
+    layers: dict[str, Literal["int8", "fp32"]] = Field(default_factory=dict)
     calibration: CalibrationRecord | None = None
     quantizer: str | None = None
 

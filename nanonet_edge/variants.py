@@ -38,6 +38,7 @@ class Precision(Name):
     DYNAMIC_WI8 = "dynamic_wi8"
     STATIC_WI8_AI8 = "static_wi8_ai8"
     STATIC_WI8_AI16 = "static_wi8_ai16"
+    MIXED = "mixed"  #: static_wi8_ai8 with some layers left in fp32
 
     @property
     def is_float(self) -> bool:
@@ -46,7 +47,7 @@ class Precision(Name):
 
     @property
     def is_static(self) -> bool:
-        """Whether activations are quantized with ranges from a calibration."""
+        """Whether all activations are quantized with ranges from a calibration."""
         return self in (Precision.STATIC_WI8_AI8, Precision.STATIC_WI8_AI16)
 
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from nanonet_edge import masks
 from nanonet_edge.benchmarks.agreement import answer
 from nanonet_edge.benchmarks.agreement_data import Item
-from nanonet_edge.benchmarks.agreement_select import select_contenders
 from nanonet_edge.benchmarks.blame.result import EngineCheck
-from nanonet_edge.bundle import Artifact, Bundle
+from nanonet_edge.benchmarks.full_precision import FULL_PRECISION
+from nanonet_edge.bundle import Artifact
 from nanonet_edge.results import RuntimeInfo
-from nanonet_edge.runtimes import open_runtime
+from nanonet_edge.runtimes import default_spec, open_runtime
 
 Probability = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
@@ -50,14 +50,14 @@ class EngineRun:
 
 
 def run_engine(artifact: Artifact, items: Iterable[Item]) -> EngineRun:
-    """Run an artifact in the usual engine of its format.
+    """Run an artifact in the usual engine of its format; what is float in it, in true fp32.
 
     Raises:
         MissingExtraError: the engine is not installed.
         RuntimeFailure: it refused the file.
     """
-    bundle = Bundle.open(artifact.path.parent)
-    spec = select_contenders(bundle, [artifact.name])[0].spec
+    usual = default_spec(artifact.record.format)
+    spec = FULL_PRECISION.get(usual, usual)
     with open_runtime(artifact, spec) as engine:
         answers = [answer(engine, item) for item in items]
         return EngineRun(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def read_onnx(path: Path) -> Network:
         MissingExtraError: onnx is not installed.
     """
     onnx: Any = require("onnx")
-    decode_error = require("onnx").__dict__["checker"].ValidationError
+    # Without type information; onnx brings it.
+    decode_error: Any = importlib.import_module("google.protobuf.message").DecodeError
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise InputError(f"{path}: {path.stat().st_size} bytes; at most {_MAX_BYTES} are read")
@@ -35,7 +37,7 @@ def read_onnx(path: Path) -> Network:
         onnx.checker.check_model(model)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
-    except (decode_error, ValueError, TypeError) as error:
+    except (decode_error, onnx.checker.ValidationError, ValueError, TypeError) as error:
         raise InputError(f"{path}: expected an ONNX model, found {_first_line(error)}") from None
     return _OnnxReader(path, model).read()
 

@@ -167,21 +167,9 @@ class _OpenVinoReader:
         targets = list(operation.output(0).get_target_inputs())
         if len(targets) != 1 or targets[0].get_node().get_type_name() != "Add":
             return None
-        others = [name for name in self.inputs(targets[0].get_node()) if name != self.name(operation)]
-        return others[0] if others and self._is_constant(targets[0].get_node(), others[0]) else None
-
-    def _is_constant(self, operation: Any, name: str) -> bool:
-        """Whether an input depends on no activation; it may stand later in the order."""
-        for one in operation.inputs():
-            node = one.get_source_output().get_node()
-            if self.names[node.get_name()] == name:
-                pending = [node]
-                while pending:
-                    current = pending.pop()
-                    if current.get_type_name() == "Parameter":
-                        return False
-                    pending += [each.get_source_output().get_node() for each in current.inputs()]
-        return True
+        sources = [one.get_source_output().get_node() for one in targets[0].get_node().inputs()]
+        others = [node for node in sources if node.get_name() != operation.get_name()]
+        return self.name(others[0]) if others and _is_constant(others[0]) else None
 
     def interpolate(self, operation: Any) -> None:
         """Append a Resize to the size that the IR gives."""
@@ -230,6 +218,19 @@ class _OpenVinoReader:
     def result(self, operation: Any) -> None:
         """Note the output."""
         (self.network.output,) = self.inputs(operation)
+
+
+def _is_constant(operation: Any) -> bool:
+    """Whether what an operation gives depends on no input of the network."""
+    pending, seen = [operation], set()
+    while pending:
+        current = pending.pop()
+        if current.get_type_name() == "Parameter":
+            return False
+        seen.add(current.get_name())
+        before = [one.get_source_output().get_node() for one in current.inputs()]
+        pending += [node for node in before if node.get_name() not in seen]
+    return True
 
 
 def _convert(operation: Any, inputs: list[Array]) -> Array:

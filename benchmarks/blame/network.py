@@ -152,6 +152,8 @@ class Network:
         kernel, bias = self.kernels[convolution] if convolution else (None, None)
         source = convolution or tensor
         while source in made and made[source].op in _ACTIVATIONS | _MOVES:
+            if made[source].inputs[0] in self.constants:
+                break
             source = made[source].inputs[0]
         is_input = source == self.input
         return Layer(

@@ -102,6 +102,13 @@ def export(
     rounding: Annotated[
         WeightRounding, typer.Option(help="How weights are rounded; nearest is for comparison.")
     ] = WeightRounding.COMPENSATED,
+    min_dice: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="With precision mixed: mean Dice to reach. Default: 0.99."),
+    ] = None,
+    trial_frames: Annotated[
+        int, typer.Option(min=1, help="With precision mixed: calibration frames that judge it.")
+    ] = 16,
     verification: Annotated[
         Path | None,
         typer.Option(help="Images that will judge the result: warn if any is calibrated with."),
@@ -140,6 +147,8 @@ def export(
         seed=seed,
         method=ranges.value,
         rounding=rounding.value,
+        trials=trial_frames,
+        **({} if min_dice is None else {"min_dice": min_dice}),
     )
     with common.progress() as progress:
         bundle = export_bundle(options, output, report=common.note, progress=progress)

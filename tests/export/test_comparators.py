@@ -135,7 +135,7 @@ def test_16_bit_tflite_is_refused_where_an_operation_has_no_kernel() -> None:
         check_operations(ops, pairs, "U-Net")
     assert str(caught.value) == (
         "U-Net cannot be exported as static_wi8_ai16 tflite: DEPTH_TO_SPACE has no kernel for it; "
-        "it can be fp32, fp16, dynamic_wi8, static_wi8_ai8"
+        "it can be fp32, fp16, dynamic_wi8, static_wi8_ai8, mixed"
     )
     check_operations(ops, pairs[:4], "U-Net")
     check_operations(rewritten("resunet++").graph.ops(), pairs, "ResUNet++")
