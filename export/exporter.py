@@ -30,6 +30,7 @@ from nanonet_edge.export.calibration import (
     calibrate,
     load_calibration,
 )
+from nanonet_edge.export.coral import write_coral
 from nanonet_edge.export.mixed import JOURNAL_NAME, MixedGraph, MixedJudge, MixedSearch, trials_key
 from nanonet_edge.export.options import DEFAULT_VARIANT, ExportOptions
 from nanonet_edge.export.precision import SUPPORTED_STRAIGHT, check_operations
@@ -59,6 +60,7 @@ from nanonet_edge.variants import (
     Format,
     Network,
     Precision,
+    Target,
     Topology,
     Variant,
     get_network,
@@ -101,6 +103,7 @@ def export_bundle(
         UsageError: options that cannot be met.
         CheckpointError, DatasetError, CalibrationError: bad input.
         MissingExtraError: a library is not installed.
+        CompilerError: the target's compiler failed.
     """
     say = report or _ignore
     pairs = options.pairs(say)
@@ -181,7 +184,7 @@ class _Export:
         return Bundle.open(output)
 
     def _write(self, root: Path, pairs: Sequence[tuple[Format, Precision]], writer: Writer) -> None:
-        total = len(pairs) + 2
+        total = len(pairs) + 2 + (self.options.target is not None)
         self.progress("export", 0, total)
         weights = self._weights(root)
         golden = self._golden(root)
@@ -190,6 +193,9 @@ class _Export:
         for index, pair in enumerate(pairs):
             artifacts.append(writer.write(*pair))
             self.progress("export", index + 3, total)
+        if self.options.target is Target.CORAL and isinstance(writer, ArtifactWriter):
+            artifacts.append(write_coral(writer, compiles=self.options.compiles, report=self.say))
+            self.progress("export", total, total)
         manifest = self._manifest(weights, golden, artifacts)
         write_text(root / MANIFEST_NAME, manifest.to_json())
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from nanonet_edge.errors import UnsupportedError, UsageError
 from nanonet_edge.export.calibration import Rounding
+from nanonet_edge.export.coral import CORAL_PAIR
 from nanonet_edge.export.mixed import DEFAULT_MIN_DICE, DEFAULT_TRIALS, check_min_dice
 from nanonet_edge.export.precision import combinations
 from nanonet_edge.export.ranges import Method
 from nanonet_edge.export.writers import Boundary
-from nanonet_edge.variants import DEFAULT_SIZE, Format, Head, Precision, Topology, check_size
+from nanonet_edge.variants import DEFAULT_SIZE, Format, Head, Precision, Target, Topology, check_size
 
 DEFAULT_PRECISIONS = (Precision.FP32, Precision.FP16, Precision.STATIC_WI8_AI8)
 DEFAULT_VARIANT = "c"
@@ -36,6 +37,9 @@ class ExportOptions:
         size: input height and width in pixels, a multiple of 32.
         formats: empty for all three; named ones must be able to do every precision.
         precisions: empty for fp32, fp16 and static_wi8_ai8.
+        target: an accelerator to write one more artifact for. Coral needs TFLite at static_wi8_ai8, which
+            formats and precisions are then by default.
+        compiles: run the target's compiler if it is installed.
         boundary: head, input dtype, channel order and layout.
         straight: keep the unrewritten graph, through the stock converters.
         calibration: a folder of images.
@@ -54,6 +58,8 @@ class ExportOptions:
     size: int = DEFAULT_SIZE
     formats: tuple[Format, ...] = ()
     precisions: tuple[Precision, ...] = ()
+    target: Target | None = None
+    compiles: bool = True
     boundary: Boundary = field(default_factory=Boundary)
     straight: bool = False
     calibration: Path | None = None
@@ -82,7 +88,7 @@ class ExportOptions:
             check_min_dice(self.min_dice)
             if self.boundary.head is Head.MASK:
                 raise UnsupportedError("mixed is judged by probabilities: drop --head mask")
-        formats = self.formats or tuple(Format)
+        formats = self.formats or (tuple(Format) if self.target is None else CORAL_PAIR[:1])
         pairs = combinations(
             formats, self._precisions(report), explicit=bool(self.formats), straight=self.straight
         )
@@ -93,9 +99,13 @@ class ExportOptions:
         for file_format, precision in pairs:
             self.boundary.dtype(file_format, precision)
         self._check_calibration(pairs)
+        if self.target is Target.CORAL and CORAL_PAIR not in pairs:
+            raise UsageError("--target coral needs the int8 TFLite file: add --int8 and --format tflite")
         return pairs
 
     def _check_straight(self) -> None:
+        if self.target is not None:
+            raise UnsupportedError(f"--target {self.target} is a rewrite: drop --no-rewrite")
         if self.boundary != Boundary():
             raise UnsupportedError(
                 "--no-rewrite keeps the stock converters' input and output: "
@@ -110,6 +120,8 @@ class ExportOptions:
         """Those asked for; else the default ones that can take the input that was asked for."""
         if self.precisions:
             return self.precisions
+        if self.target is Target.CORAL:
+            return CORAL_PAIR[1:]
         able = tuple(p for p in DEFAULT_PRECISIONS if self.boundary.can_take(p))
         if left_out := [str(p) for p in DEFAULT_PRECISIONS if p not in able]:
             report(f"no {', '.join(left_out)}: cannot take {self.boundary.input_dtype} input")

@@ -37,7 +37,7 @@ class StraightWriter:
         Raises:
             MissingExtraError: the format's converter is not installed.
         """
-        name = artifact_name(self.name, precision, file_format, "straight")
+        name = artifact_name(self.name, precision, file_format, graph="straight")
         path = self.root / f"{name}{SUFFIXES[file_format]}"
         size, classes = self.graph.size, self.graph.classes
         source = InputContract(name="input_image", shape=(1, size, size, 3))

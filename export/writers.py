@@ -27,7 +27,8 @@ from nanonet_edge.export.tflite_graph import TfliteWriter, is_dynamic
 from nanonet_edge.graph import Graph
 from nanonet_edge.manifest import ArtifactRecord, record_file
 from nanonet_edge.passes import FoldInputScale, SetHead, SwapInputChannels, rewrite
-from nanonet_edge.variants import Format, Head, Precision
+from nanonet_edge.passes.coral import CORAL_PASSES
+from nanonet_edge.variants import Format, Head, Precision, Target
 
 SUFFIXES = {Format.TFLITE: "", Format.ONNX: "", Format.OPENVINO: ".xml"}
 QUANTIZER = "nanonet-edge"
@@ -94,8 +95,10 @@ class ArtifactWriter:
     boundary: Boundary
     floats: frozenset[str] = frozenset()
 
-    def write(self, file_format: Format, precision: Precision) -> ArtifactRecord:
-        """Write one artifact.
+    def write(
+        self, file_format: Format, precision: Precision, target: Target | None = None
+    ) -> ArtifactRecord:
+        """Write one artifact, rewritten once more if it is for one accelerator.
 
         Raises:
             UnsupportedError: the precision cannot take the input that was asked for.
@@ -103,14 +106,15 @@ class ArtifactWriter:
         """
         dtype = self.boundary.dtype(file_format, precision)
         calibrated = self._needs_calibration(precision)
-        graph, extra = self._finish(self._rounded(calibrated, precision), precision, dtype)
+        graph, extra = self._finish(self._rounded(calibrated, precision), precision, dtype, target)
         plan = self._plan(graph, precision)
-        path = self.root / f"{artifact_name(self.name, precision, file_format)}{SUFFIXES[file_format]}"
+        name = artifact_name(self.name, precision, file_format, target)
+        path = self.root / f"{name}{SUFFIXES[file_format]}"
         files = self._write_file(path, file_format, precision, graph, dtype, plan)
         layout: Layout = "nhwc" if file_format is Format.TFLITE else self.boundary.layout
         size = graph.size
         return ArtifactRecord(
-            name=artifact_name(self.name, precision, file_format),
+            name=name,
             format=file_format,
             precision=precision,
             graph="rewritten",
@@ -148,13 +152,17 @@ class ArtifactWriter:
         nodes = (calibrated.graph[node.name] if is_dynamic(node) else node for node in self.graph)
         return Graph(tuple(nodes), self.graph.output)
 
-    def _finish(self, graph: Graph, precision: Precision, dtype: DType) -> tuple[Graph, tuple[str, ...]]:
+    def _finish(
+        self, graph: Graph, precision: Precision, dtype: DType, target: Target | None
+    ) -> tuple[Graph, tuple[str, ...]]:
         """Rewrites at the two ends, after calibration: they move no range."""
         passes: list[Any] = [SetHead(self.boundary.head)]
         if self.boundary.channel_order == "rgb":
             passes.append(SwapInputChannels())
         if dtype == "uint8" and not precision.is_static:
             passes.append(FoldInputScale())
+        if target is Target.CORAL:
+            passes.extend(CORAL_PASSES)
         finished = rewrite(graph, passes)
         return finished.graph, finished.applied
 
@@ -246,11 +254,14 @@ def artifact_name(
     name: str,
     precision: Precision,
     file_format: Format,
+    target: Target | None = None,
+    *,
     graph: Literal["rewritten", "straight"] = "rewritten",
 ) -> str:
-    """Such as ``nanonet-c.static_wi8_ai8.tflite``; straight ones say so."""
+    """Such as ``nanonet-c.static_wi8_ai8.tflite``; straight ones and those for one target say so."""
     middle = "straight." if graph == "straight" else ""
-    return f"{name}.{middle}{precision}.{file_format}"
+    end = f".{target}" if target else ""
+    return f"{name}.{middle}{precision}{end}.{file_format}"
 
 
 def _stored(quantization: Quantization | None, dtype: DType, plain_scale: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@
     │   ├── BundleError           3   a bundle that is damaged or not what it says
     │   └── TensorError           3   an array that does not meet the contract
     ├── RuntimeFailure            3   an engine refused or crashed on an artifact
+    ├── CompilerError             3   a device's compiler failed on an artifact
     ├── TrainingError             3   a training run that cannot go on
     └── DeviceError               4   a device that cannot be reached
 
@@ -79,6 +80,10 @@ class TensorError(InputError):
 
 class RuntimeFailure(NanonetEdgeError):
     """An inference engine refused an artifact or failed while running it."""
+
+
+class CompilerError(NanonetEdgeError):
+    """A device's own compiler failed, or printed what it should not."""
 
 
 class TrainingError(NanonetEdgeError):

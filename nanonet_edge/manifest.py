@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from nanonet_edge.contract import InputContract, OutputContract
 from nanonet_edge.errors import BundleError
-from nanonet_edge.variants import Format, Head, Precision, Topology
+from nanonet_edge.variants import Format, Head, Precision, Target, Topology
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_NAME = "manifest.json"
@@ -64,11 +64,25 @@ class CalibrationRecord(Record):
     detail: str = ""
 
 
+class TargetRecord(Record):
+    """What an artifact was rewritten for, and what that accelerator's compiler makes of it.
+
+    `report` is JSON: which operators map (`nanonet_edge.edgetpu.CoralReport` for Coral). `compiled`,
+    the compiler's result, runs on that accelerator alone; None where there was no compiler.
+    """
+
+    name: Target
+    report: FileRecord
+    compiled: FileRecord | None = None
+    compiler: str | None = None
+
+
 class ArtifactRecord(Record):
     """One exported model.
 
     `graph` is "rewritten" or "straight"; `passes` lists the rewrites that were applied, in
-    order. `files[0]` is the one an engine opens (OpenVINO has a second, the weights).
+    order. `files[0]` is the one an engine opens (OpenVINO has a second, the weights). `target`
+    is None unless it was rewritten for one accelerator; other engines run it all the same.
     `layers` says what each layer computes in, for precision `mixed`.
     """
 
@@ -83,6 +97,7 @@ class ArtifactRecord(Record):
     layers: dict[str, Literal["int8", "fp32"]] = Field(default_factory=dict)
     calibration: CalibrationRecord | None = None
     quantizer: str | None = None
+    target: TargetRecord | None = None
 
     @property
     def bytes(self) -> int:
@@ -142,6 +157,9 @@ class Manifest(Record):
         listed = [self.weights.file, self.golden.file]
         for artifact in self.artifacts:
             listed.extend(artifact.files)
+            if artifact.target is not None:
+                extra = (artifact.target.report, artifact.target.compiled)
+                listed.extend(file for file in extra if file is not None)
         return tuple(listed)
 
 

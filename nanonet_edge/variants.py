@@ -59,6 +59,12 @@ class Format(Name):
     OPENVINO = "openvino"
 
 
+class Target(Name):
+    """Accelerators that an artifact can be rewritten for, and whose compiler's rules are known."""
+
+    CORAL = "coral"
+
+
 class Head(Name):
     """What an artifact puts out."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nanonet_edge.cli import common
-from nanonet_edge.variants import Format, Head, Name, Precision, Topology, get_network
+from nanonet_edge.variants import Format, Head, Name, Precision, Target, Topology, get_network
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,6 +77,14 @@ def export(
     formats: Annotated[
         list[Format] | None, typer.Option("--format", help="Only this format; repeatable. Default: all.")
     ] = None,
+    target: Annotated[
+        Target | None,
+        typer.Option(help="Write the int8 TFLite file once more, rewritten for this accelerator's compiler."),
+    ] = None,
+    compile_it: Annotated[
+        bool,
+        typer.Option("--compile/--no-compile", help="Run that compiler if it is on PATH (edgetpu_compiler)."),
+    ] = True,
     topology: Annotated[
         Topology | None, typer.Option(help="Shortcut of NanoNet's blocks. Default: what the weights have.")
     ] = None,
@@ -139,6 +147,8 @@ def export(
         size=size,
         formats=tuple(dict.fromkeys(formats or ())),
         precisions=tuple(dict.fromkeys([p for wanted, p in named if wanted] + (precision or []))),
+        target=target,
+        compiles=compile_it,
         boundary=Boundary(**boundary),
         straight=not rewrite,
         calibration=calibration,

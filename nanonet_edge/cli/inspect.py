@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nanonet_edge.cli import common
-from nanonet_edge.variants import Name
+from nanonet_edge.variants import Target
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from nanonet_edge.edgetpu import CoralReport
     from nanonet_edge.tflite_file import Tensor, TfliteFile
-
-
-class Target(Name):
-    """Accelerators whose compiler's rules are known."""
-
-    CORAL = "coral"
 
 
 def inspect(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import Field
 
+from nanonet_edge.edgetpu.log import CompilerLog
 from nanonet_edge.edgetpu.rules import MAPPED, SUBGRAPH, Verdict, judge
 from nanonet_edge.manifest import Record
 from nanonet_edge.tflite_cost import multiply_accumulates, parameter_bytes, parameters, peak_activations
@@ -18,6 +20,9 @@ REPORT_SCHEMA_VERSION: Final = 1
 #: Static memory of the Edge TPU (coral.ai/docs/edgetpu/compiler). The compiler's logs show 6.3
 #: to 7.9 MiB of it left for parameters once the program and activations have their share.
 ON_CHIP_BYTES = 8 << 20
+
+#: In the place of a status, where a log has fewer operators of a name than the file.
+UNMENTIONED = "not mentioned in the compiler's log"
 
 
 class MappedOperator(Record):
@@ -75,12 +80,17 @@ class Summary(Record):
 
 
 class CoralReport(Record):
-    """What the Edge TPU compiler would do with a file, predicted from its documented rules."""
+    """What the Edge TPU compiler does with a file.
+
+    `obtained` is "predicted" from its documented rules, or "measured": then the mapping is that of
+    `compiler`, its own log. Memory use is always predicted; the log has the compiler's figures.
+    """
 
     schema_version: Literal[1] = REPORT_SCHEMA_VERSION
     target: Literal["coral"] = "coral"
-    obtained: Literal["predicted"] = "predicted"
+    obtained: Literal["predicted", "measured"] = "predicted"
     file: str
+    compiler: CompilerLog | None = None
     operators: tuple[MappedOperator, ...] = Field(default=())
     summary: Summary
 
@@ -100,6 +110,45 @@ def coral_report(path: Path) -> CoralReport:
         for operator, verdict in zip(file.operators, verdicts, strict=True)
     )
     return CoralReport(file=str(path), operators=operators, summary=_summary(file, operators))
+
+
+def compiled_report(path: Path, log: CompilerLog) -> CoralReport:
+    """Report what the compiler's log says of a `.tflite` file.
+
+    The log counts operators by name and status. Where those of one name differ, the ones that were
+    expected to have a status are taken to have it, then the others in their order.
+
+    Raises:
+        InputError, MissingExtraError: as `coral_report`.
+    """
+    file, predicted = read_tflite(path), coral_report(path)
+    left: Counter[tuple[str, str]] = Counter()
+    for count in log.counts:
+        left[count.name, count.status] += count.count
+    found: dict[int, str] = {}
+    for operator in predicted.operators:
+        if left[operator.name, operator.reason] > 0:
+            left[operator.name, operator.reason] -= 1
+            found[operator.index] = operator.reason
+    for operator in predicted.operators:
+        if operator.index not in found:
+            statuses = (status for (name, status), n in left.items() if name == operator.name and n > 0)
+            found[operator.index] = next(statuses, UNMENTIONED)
+            left[operator.name, found[operator.index]] -= 1
+    operators = tuple(
+        operator.model_copy(
+            update={
+                "mapped": found[operator.index] == MAPPED,
+                "reason": found[operator.index],
+                "detail": operator.detail if found[operator.index] == operator.reason else "",
+            }
+        )
+        for operator in predicted.operators
+    )
+    summary = _summary(file, operators)
+    return predicted.model_copy(
+        update={"obtained": "measured", "compiler": log, "operators": operators, "summary": summary}
+    )
 
 
 def first_subgraph(operators: Sequence[Operator], supported: Sequence[bool]) -> frozenset[int]:

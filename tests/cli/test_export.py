@@ -196,3 +196,24 @@ def test_what_another_network_does_not_have(tmp_path: Path, arguments: tuple[str
     refused(done, 2, words)
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_target_coral_writes_one_more_file(tmp_path: Path) -> None:
+    done = run("--target", "coral", "--no-compile", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    plain, coral = Bundle.open(tmp_path / "artifacts/nanonet-c").artifacts
+    assert (plain.name, plain.record.target) == ("nanonet-c.static_wi8_ai8.tflite", None)
+    assert coral.name == "nanonet-c.static_wi8_ai8.coral.tflite"
+    assert coral.record.target is not None
+    assert coral.record.target.name == "coral"
+    assert coral.name in done.stdout
+    assert "of the multiply-accumulates run on the Edge TPU (predicted" in done.stderr
+    # A later export may replace all of it, the report too.
+    assert run("--fp32", "--untrained", *SMALL, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [("--fp32",), ("--int8", "--format", "onnx"), ("--no-rewrite",)])
+def test_target_coral_needs_int8_tflite(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = run("--target", "coral", "--untrained", *arguments, cwd=tmp_path)
+    refused(done, 2, "--target coral")
+    assert not list(tmp_path.iterdir())

@@ -215,7 +215,7 @@ def test_record(shelf: Shelf, file_format: Format, precision: Precision) -> None
 
 
 def test_straight_artifacts_say_so_in_their_names() -> None:
-    name = artifact_name("nanonet-c", Precision.STATIC_WI8_AI8, Format.TFLITE, "straight")
+    name = artifact_name("nanonet-c", Precision.STATIC_WI8_AI8, Format.TFLITE, graph="straight")
     assert name == "nanonet-c.straight.static_wi8_ai8.tflite"
 
 

@@ -13,6 +13,7 @@ ERRORS = {
     "BundleError",
     "CalibrationError",
     "CheckpointError",
+    "CompilerError",
     "DatasetError",
     "DeviceError",
     "InputError",
