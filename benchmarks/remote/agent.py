@@ -130,7 +130,7 @@ class Stream:
     def __init__(self, command: list[str]) -> None:
         self.name = command[0]
         self.last_line = ""
-        self._process = None
+        self._process: subprocess.Popen[bytes] | None = None
         program = shutil.which(command[0])
         if program is None:
             return
@@ -141,7 +141,7 @@ class Stream:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
-            threading.Thread(target=self._read, daemon=True).start()
+            threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
 
     def close(self) -> None:
         """Kill it."""
@@ -149,9 +149,9 @@ class Stream:
             self._process.kill()
             self._process.wait()
 
-    def _read(self) -> None:
+    def _read(self, lines: IO[bytes]) -> None:
         with contextlib.suppress(ValueError):
-            while line := self._process.stdout.readline(8192):
+            while line := lines.readline(8192):
                 self.last_line = line.decode("utf-8", "replace")
 
 
@@ -229,7 +229,7 @@ class Measuring:
 
     def __init__(self, folder: Path, paths: list[str], job: dict[str, Any], pair: dict[str, Any]) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        self._lines: queue.SimpleQueue = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._seconds, self._count = job["min_seconds"], job["min_count"]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", _BOOT, *paths],
@@ -242,10 +242,11 @@ class Measuring:
         )
         request = {key: job[key] for key in ("threads", "min_seconds", "min_count")}
         request.update(pair, path=str(folder / pair["path"]), golden=str(folder / job["golden"]))
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.close()
-        threading.Thread(target=self._read, daemon=True).start()
+        assert self._process.stdin is not None  # noqa: S101 - it was asked to be a pipe
+        assert self._process.stdout is not None  # noqa: S101
+        with contextlib.suppress(BrokenPipeError), self._process.stdin as sink:
+            sink.write(json.dumps(request) + "\n")
+        threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
         self._deadline = time.monotonic() + PATIENCE_SECONDS
 
     def answer(self, seconds: float) -> dict[str, Any] | None:
@@ -258,7 +259,7 @@ class Measuring:
             return None
         if not line:
             return {"error": self._death()}
-        found = json.loads(line)
+        found: dict[str, Any] = json.loads(line)
         if "first_ns" in found and "invoke" not in found:
             run = SLOWEST * found["first_ns"] / 1e9
             most = 2 * (self._seconds + (self._count + 2 * _WARMUP_RUNS) * run)
@@ -273,9 +274,9 @@ class Measuring:
         self._process.wait()
         self._stderr.close()
 
-    def _read(self) -> None:
+    def _read(self, lines: IO[str]) -> None:
         with contextlib.suppress(ValueError):
-            for line in self._process.stdout:
+            for line in lines:
                 self._lines.put(line)
         self._lines.put("")
 

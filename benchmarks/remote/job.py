@@ -196,8 +196,8 @@ def make_job(
             pairs += [Pair(artifact, spec) for artifact in chosen if artifact.record.format is file_format]
     else:
         for artifact in chosen:
-            if spec := DEFAULT_RUNTIMES.get(artifact.record.format):
-                pairs.append(Pair(artifact, spec))
+            if runtime := DEFAULT_RUNTIMES.get(artifact.record.format):
+                pairs.append(Pair(artifact, runtime))
             else:
                 reason = (
                     f"the agent drives {', '.join(ENGINES)}, none of which loads {artifact.record.format}"

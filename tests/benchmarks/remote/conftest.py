@@ -33,7 +33,7 @@ StrictModes no
 UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
-SetEnv PATH={path} TMPDIR={temporary}
+SetEnv TMPDIR={temporary}
 """
 _CLIENT_CONFIG = """
 Host loopback
@@ -52,7 +52,7 @@ class Server:
 
     Attributes:
         temporary: the board's folder for temporary files.
-        programs: a folder at the head of the board's PATH.
+        programs: a folder for the board's programs.
     """
 
     folder: Path
@@ -91,6 +91,10 @@ class Server:
                         child.send_signal(signal.SIGKILL)
         return len(sessions)
 
+    def left_behind(self) -> list[Path]:
+        """Private folders that are still on the board."""
+        return list(self.temporary.glob("nanonet-edge-*"))
+
     def kill_agent(self) -> None:
         """Kill every agent on the board, as a board short of memory does."""
         for process in psutil.process_iter(["cmdline"]):
@@ -99,11 +103,12 @@ class Server:
             if len(words) > 3 and words[-3] == "run" and words[-2].startswith("nanonet-edge-"):
                 process.kill()
 
-    def fake_program(self, name: str, script: str) -> None:
-        """Put a shell script at the head of the board's PATH."""
+    def fake_program(self, name: str, script: str) -> Path:
+        """A shell script on the board."""
         path = self.programs / name
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
+        return path
 
 
 def _make_key(path: Path) -> None:
@@ -142,7 +147,6 @@ def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
         "folder": folder,
         "port": port,
         "user": getpass.getuser(),
-        "path": f"{folder}/bin:{os.environ['PATH']}",
         "temporary": folder / "tmp",
     }
     (folder / "sshd_config").write_text(_CONFIG.format(**values))
@@ -161,6 +165,13 @@ def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
                 child.kill()
         process.terminate()
         process.wait()
+
+
+@pytest.fixture(autouse=True)
+def _no_wheels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test downloads wheels, or finds those of an earlier run."""
+    monkeypatch.setenv("NANONET_EDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def test_end_to_end(server: Server, bundle: Bundle, tmp_path: Path) -> None:
     assert result.machine.memory_bytes > 0
     assert result.settings.device in result.detected
     assert not journal.exists()
-    assert list(server.temporary.iterdir()) == []
+    assert server.left_behind() == []
 
 
 def test_lost_connection_is_taken_up_with_what_is_missing(
@@ -56,7 +57,7 @@ def test_lost_connection_is_taken_up_with_what_is_missing(
     assert [line for line in said if "connecting again" in line]
     # What was measured before is not measured twice.
     assert len([line for line in said if " measured (" in line]) == len(ARTIFACTS)
-    assert list(server.temporary.iterdir()) == []
+    assert server.left_behind() == []
 
 
 def test_killed_agent_loses_nothing_that_was_measured(server: Server, bundle: Bundle, tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_killed_agent_loses_nothing_that_was_measured(server: Server, bundle: Bu
     ) as caught:
         bench_remote(bundle, server.board(), QUICK, journal=journal, report=kill)
     assert "\n" not in str(caught.value)
-    assert list(server.temporary.iterdir()) == []
+    assert server.left_behind() == []
     said: list[str] = []
     result = bench_remote(bundle, server.board(), QUICK, journal=journal, report=said.append)
     assert [row.artifact for row in result.rows] == ARTIFACTS
@@ -105,13 +106,18 @@ def test_key_that_is_not_let_in(server: Server, bundle: Bundle, tmp_path: Path) 
 
 
 def test_old_python(server: Server, bundle: Bundle) -> None:
-    server.fake_program(
-        "python3",
-        'echo \'{"python": [3, 8, 10], "implementation": "CPython", '
-        '"machine": "aarch64", "bits": 64, "libc": "glibc 2.31"}\'',
-    )
+    said = {"python": [3, 8, 10], "implementation": "CPython", "machine": "aarch64", "bits": 64, "libc": ""}
+    python = server.fake_program("python3", f"echo '{json.dumps(said)}'")
     with pytest.raises(DeviceError, match=r"^loopback: expected Python 3\.9 or newer there, found 3\.8\.10$"):
-        bench_remote(bundle, server.board(python="python3"), QUICK)
+        bench_remote(bundle, server.board(python=str(python)), QUICK)
+
+
+def test_python_that_says_something_else(server: Server, bundle: Bundle) -> None:
+    python = server.fake_program("python3", "printf '\\033[2Jhello'")
+    with pytest.raises(
+        DeviceError, match=r"^loopback: expected its Python to describe itself, found '\[2Jhello'$"
+    ):
+        bench_remote(bundle, server.board(python=str(python)), QUICK)
 
 
 def test_python_that_is_not_there(server: Server, bundle: Bundle) -> None:
@@ -125,7 +131,7 @@ def test_python_without_the_engine(server: Server, bundle: Bundle) -> None:
         pytest.skip(f"{bare} is not there")
     with pytest.raises(DeviceError, match=r"^loopback: expected Python 3\.\S+ there to find .*onnxruntime"):
         bench_remote(bundle, server.board(python=bare), QUICK)
-    assert list(server.temporary.iterdir()) == []
+    assert server.left_behind() == []
 
 
 def test_full_disk(server: Server, bundle: Bundle, small_disk: Path) -> None:

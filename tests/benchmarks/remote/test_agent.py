@@ -1,0 +1,113 @@
+"""The agent's own modules: old Pythons read them, and what they send is what the readers want."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from nanonet_edge.benchmarks.remote import agent
+from nanonet_edge.benchmarks.remote.board_machine import describe_board
+from nanonet_edge.benchmarks.remote.events import Facts, MachineEvent
+from nanonet_edge.benchmarks.remote.job import agent_payloads, board_program
+from nanonet_edge.benchmarks.remote.sent_files import MACHINE_FILES, STATE_FILES, SentFiles
+from nanonet_edge.devices import detect, read_state
+from nanonet_edge.machine import read_machine
+from tests.nanonet_edge.devices.test_state import LAPTOP, ORIN, PI
+from tests.nanonet_edge.devices.trees import ACCELERATORS, BOARDS, plant
+
+SOURCES = {one.name: one.source for one in agent_payloads()} | {"board.py": board_program()}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_python_3_9_reads_it(name: str) -> None:
+    source = SOURCES[name]
+    assert isinstance(source, bytes)
+    tree = ast.parse(source, feature_version=(3, 9))
+    assert not source or "annotations" in {
+        alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            # What Python 3.10 brought to functions that were there before.
+            assert node.func.id != "zip" or not node.keywords
+            assert node.func.id != "isinstance" or not isinstance(node.args[1], ast.BinOp)
+
+
+def test_agent_imports_numpy_and_opencv_at_most(tmp_path: Path) -> None:
+    for name, source in SOURCES.items():
+        assert isinstance(source, bytes)
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source)
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+import nanonet_edge.benchmarks.remote.agent
+print(sorted({{"numpy", "cv2", "pydantic"}} & set(sys.modules)))
+import nanonet_edge.benchmarks.remote.agent_measure as measure
+print(sorted({{"numpy", "cv2", "pydantic"}} & set(sys.modules)), measure.__file__)
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first == "[]"
+    assert second.startswith(f"['numpy'] {tmp_path}")
+
+
+@pytest.mark.parametrize("name", [*BOARDS, *ACCELERATORS])
+def test_files_that_are_sent_tell_the_same_device(name: str, tmp_path: Path) -> None:
+    root = plant(tmp_path, {**BOARDS, **ACCELERATORS}[name])
+    sent = SentFiles(dict(agent.read_files(str(root), list(MACHINE_FILES))))
+    assert detect(sent) == detect(root)
+
+
+@pytest.mark.parametrize("files", [PI, ORIN, LAPTOP], ids=["pi", "orin", "laptop"])
+def test_files_that_are_sent_tell_the_same_state(files: dict[str, bytes], tmp_path: Path) -> None:
+    root = plant(tmp_path, files)
+    sent = SentFiles(dict(agent.read_files(str(root), list(STATE_FILES))))
+    now = {"monotonic_ns": 0}
+    assert read_state(sent).model_copy(update=now) == read_state(root).model_copy(update=now)
+
+
+def test_this_machine_sends_what_it_reads_of_itself() -> None:
+    job = {"root": "/", "machine_files": list(MACHINE_FILES)}
+    sent = agent.describe_machine(job)
+    event = MachineEvent(
+        event="machine", files=sent["files"], facts=Facts.model_validate(sent["facts"]), missing=()
+    )
+    found, expected = describe_board(event), read_machine()
+    # What moves, and what psutil counts in another way.
+    varying = {"load_average", "memory_bytes", "physical_cores", "unknown"}
+    assert found.model_dump(exclude=varying) == expected.model_dump(exclude=varying)
+
+
+def test_content_beyond_the_limit_is_a_trouble() -> None:
+    files = SentFiles({"proc/device-tree/model": "x" * 5000, "dev/apex_0": None, "a//b/../c": "1"})
+    assert files.read("proc/device-tree/model") is None
+    assert len(files.troubles) == 1
+    assert files.exists("dev/apex_0")
+    assert files.read("dev/apex_0") is None
+    assert files.entries("nowhere") == ()
+
+
+def test_wheels_are_unpacked_once(tmp_path: Path) -> None:
+    folder = tmp_path / "wheels" / f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "engine-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("engine/__init__.py", "")
+        wheel.writestr("engine-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: engine\nVersion: 1.0\n")
+    site = agent.unpack_wheels(tmp_path)
+    assert site is not None
+    assert [one.version for one in importlib.metadata.distributions(path=[str(site)])] == ["1.0"]
+    (site / "engine" / "__init__.py").unlink()
+    assert agent.unpack_wheels(tmp_path) == site
+    assert not (site / "engine" / "__init__.py").exists()
+
+
+def test_board_without_wheels_uses_its_own(tmp_path: Path) -> None:
+    assert agent.unpack_wheels(tmp_path) is None
