@@ -40,7 +40,7 @@ def compare_raw(host: Array, guest: Array) -> RawDifference:
     wide_host, wide_guest = host.astype(np.float64), guest.astype(np.float64)
     odd = ~(np.isfinite(wide_host) & np.isfinite(wide_guest))
     alike = (wide_host == wide_guest) | (np.isnan(wide_host) & np.isnan(wide_guest))
-    distance = np.abs(wide_guest - wide_host)[~odd]
+    distance = np.abs(wide_guest[~odd] - wide_host[~odd])
     step = FLOAT_STEP if host.dtype.kind == "f" else 1.0
     return RawDifference(
         values=int(host.size),

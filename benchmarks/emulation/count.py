@@ -23,31 +23,36 @@ from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.contract import preprocess
 from nanonet_edge.errors import InputError, RuntimeFailure, UnsupportedError, UsageError
 
-#: Invokes between marks; of these the first is left out, as Python still specialises its own code.
+#: Invokes between marks; the first is left out, as Python still specialises its own code there.
 INVOKES: Final = 3
 _COMPILE_SECONDS: Final = 120.0
 _SECTION = re.compile(r"section (\d+)\n((?:[0-9a-f]{8} \d+\n)*)end\n")
 
 
 def check_counting(emulator: Emulator) -> str:
-    """The QEMU program that takes plugins.
+    """The path of a QEMU that takes plugins.
 
     Raises:
         UnsupportedError: counting is not possible on this machine.
         UsageError: the program, or a C compiler, is missing on this system.
     """
-    program = emulator.place.machine.counting_emulator
-    if program is None:
+    name = emulator.place.machine.counting_emulator
+    if name is None:
         raise UnsupportedError(
             f"instructions can be counted on aarch64, not on {emulator.place.machine.name}"
         )
-    for name, package in ((program, "qemu-user"), ("cc", "gcc libc6-dev")):
-        if shutil.which(name) is None:
-            raise UsageError(
-                f"counting needs {name}, not found on this system: "
-                f"apt-get install --no-install-recommends {package}"
-            )
-    return program
+    _require("cc", "gcc libc6-dev")
+    return _require(name, "qemu-user")
+
+
+def _require(program: str, package: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        raise UsageError(
+            f"counting needs {program}, not found on this system: "
+            f"apt-get install --no-install-recommends {package}"
+        )
+    return found
 
 
 def count_emulated(
@@ -183,12 +188,12 @@ def _row(artifact: Artifact, job: Job, emulator: Emulator, plugin: Path, program
         return CountRow(**base, failure=why)
     if len(sections) != INVOKES:
         return CountRow(**base, failure=f"{job}: expected {INVOKES} counts, found {len(sections)}")
-    counted = sections[1:]
+    totals = [sum(section.values()) for section in sections[1:]]
     return CountRow(
         **base,
         guest=info,
-        total=sum(counted[0].values()),
-        classes=counted[0],
-        invokes=len(counted),
-        repeated=sum(other == counted[0] for other in counted[1:]),
+        total=totals[0],
+        classes=sections[1],
+        invokes=len(sections),
+        spread=max(totals) - min(totals),
     )

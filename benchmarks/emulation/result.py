@@ -132,8 +132,9 @@ class EmulatedResult(Record):
 class CountRow(Record):
     """Instructions that one inference of an artifact executes on one engine, with 1 thread.
 
-    `repeated` is how many further invokes took the very same number of each class, of `invokes`
-    that were counted after the first.
+    Of `invokes` that were counted the second is given, by class; `spread` is how far the totals of
+    all but the first lie apart, which is Python's doing around the engine. In another process, or
+    on another day, the same invoke takes the very same number.
     """
 
     artifact: str
@@ -142,7 +143,7 @@ class CountRow(Record):
     total: int | None = None
     classes: dict[InstructionClass, int] = Field(default_factory=dict)
     invokes: int = 0
-    repeated: int = 0
+    spread: int = 0
     failure: str | None = None
 
     @model_validator(mode="after")

@@ -173,13 +173,15 @@ def unpack_root(archive: Path, root: Path) -> None:
     Devices are left out, for which one must be root, and owners: the guest sees the host's /dev.
 
     Raises:
-        InputError: it is no tar archive, or a name leads out of the folder.
+        InputError: it is no tar archive, or an entry leads out of the folder.
     """
     try:
         with tarfile.open(archive) as opened:
             for entry in opened:
                 name = PurePosixPath(entry.name)
-                if name.is_absolute() or ".." in name.parts:
+                leads_out = name.is_absolute() or ".." in name.parts
+                # A link that was unpacked before may lead out as well.
+                if leads_out or not (root / name).parent.resolve().is_relative_to(root.resolve()):
                     raise InputError(f"{archive}: refusing '{entry.name}': it leads out of the folder")
                 if name.parts and name.parts[0] != "dev":
                     _unpack(opened, entry, root / name, root)
@@ -193,7 +195,7 @@ def _unpack(opened: tarfile.TarFile, entry: tarfile.TarInfo, target: Path, root:
     elif entry.issym():
         target.symlink_to(entry.linkname)
     elif entry.islnk():
-        target.hardlink_to(root / entry.linkname)
+        _unpack(opened, opened.getmember(entry.linkname), target, root)
     elif (source := opened.extractfile(entry)) is not None:
         with source, target.open("xb") as file:
             shutil.copyfileobj(source, file)

@@ -130,6 +130,8 @@ def count(
     # Read before the new result is written, which may be the same file.
     earlier = load_result(against, CountResult) if against is not None else None
     result = count_to(opened, find_profile(device), artifact or (), runtime or (), cache, output)
+    for one in result.skipped:
+        common.note(f"{one.artifact} was skipped: {one.reason}")
     changes = compare_counts(earlier, result, limit) if earlier is not None else ()
     if as_json:
         common.print_json(
@@ -173,13 +175,9 @@ def count_to(
             bundle, emulator, device=profile.name, artifacts=artifacts, engines=engines, progress=progress
         )
     save_result(result, path)
-    for one in result.skipped:
-        common.note(f"{one.artifact} was skipped: {one.reason}")
     for row in result.rows:
         if row.failure is not None:
             common.note(f"not counted: {row.failure}")
-        elif row.repeated < row.invokes - 1:
-            common.note(f"{row.artifact} on {row.engine}: invokes took different numbers of instructions")
     common.note(f"written: {path}")
     return result
 

@@ -130,13 +130,13 @@ def _table(result: EmulatedResult) -> Table:
 
     emulated, frames = result.emulated, result.frames
     title = (
-        f"{result.bundle} on {emulated.device} ({emulated.machine}, {emulated.core}, QEMU {emulated.qemu}, "
-        f"emulated): {frames.count} {frames.description}"
+        f"{result.bundle} on {emulated.device} (emulated: {emulated.core}, {emulated.machine}, "
+        f"QEMU {emulated.qemu}), {frames.count} {frames.description}"
     )
     table = Table(title=title, title_justify="left")
-    for name in ("artifact", "guest's runtime", "host's", "expected"):
+    for name in ("artifact", "emulated", "on this host", "expected"):
         table.add_column(name, no_wrap=True)
-    for name in ("raw values that differ", "max difference", "Dice to host", "Dice to reference", "p5"):
+    for name in ("raw values differ", "by up to", "Dice to host", "to reference", "p5"):
         table.add_column(name, no_wrap=True, justify="right")
     table.add_column("verdict", no_wrap=True)
     for row in result.rows:
@@ -153,7 +153,7 @@ def _cells(row: EmulatedRow) -> list[str]:
         f"{row.engine} {row.guest.engine}",
         f"{row.host_spec} {row.host_version}",
         "masks" if limit is None else "identical" if limit == 0 else f"<= {limit:g}",
-        "none" if row.raw.is_identical else f"{row.raw.differing} of {row.raw.values}",
+        "none" if row.raw.is_identical else f"{row.raw.differing / row.raw.values:.2%}",
         "-" if row.raw.max_difference is None else f"{row.raw.max_difference:.2g}{unit}",
         f"{sum(row.host_dice) / len(row.host_dice):.4f}",
         f"{row.summary.mean_dice:.4f}",
