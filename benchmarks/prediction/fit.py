@@ -261,8 +261,7 @@ def _print_fit(unit: Unit, problem: Problem[Efficiency], fit: Fit[Efficiency]) -
             f"  {error.left_out} left out: median error {error.median:.1%}, "
             f"nine of ten within a factor of {error.factor:.2f}"
         )
-    seen, held = figures_of(unit)
-    for figure in (*seen, *held):
+    for figure in (one for group in figures_of(unit) for one in group):
         predicted = problem.predict(figure, fit.efficiency)
         print(f"    {figure.label}: published {figure.ms:g} ms, predicted {predicted:.1f} ms")
 

@@ -66,7 +66,7 @@ def predict_artifact(
         MissingExtraError: the package that reads the format is not installed.
     """
     cost = read_cost(path)
-    unit, runs = ("cpu", engine) if engine is not None else _runner(cost.format, profile)
+    unit, runs = _runner(cost.format, profile, engine)
     request = Request(path, cost, profile, runs, threads, instructions)
     latency, reason, outcome = None, None, None
     try:
@@ -141,11 +141,13 @@ def result_of(rows: Sequence[Prediction], profile: Profile, *, bundle: Bundle | 
     )
 
 
-def _runner(file_format: str, profile: Profile) -> tuple[Unit, str]:
+def _runner(file_format: str, profile: Profile, engine: str | None) -> tuple[Unit, str]:
+    if engine is not None:
+        return "cpu", engine
     has = {unit.kind for unit in profile.accelerators}
-    for unit, engine in _RUNS[file_format]:
+    for unit, usual in _RUNS[file_format]:
         if unit == "cpu" or unit in has:
-            return unit, engine
+            return unit, usual
     raise AssertionError(file_format)
 
 

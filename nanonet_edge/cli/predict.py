@@ -133,9 +133,17 @@ def _counts(path: Path | None, bundle: Bundle, profile: Profile) -> dict[str, in
 
 def show(result: PredictResult) -> None:
     """Print a result on stdout: latencies, memory, sources, and the line to type to measure instead."""
+    from rich.text import Text
+
     common.print_table(_latencies(result))
     common.print_table(_memory(result))
     common.print_table(_sources(result))
+    for line in (
+        "These figures are predicted, not measured.",
+        f"the fit and its errors: {result.reproduce}",
+        f"to measure: {result.measure}",
+    ):
+        common.print_table(Text(line))
     said: dict[str, list[str]] = {}
     for row in result.rows:
         for line in row.notes if row.reason is None else (f"not predicted: {row.reason}", *row.notes):
@@ -151,7 +159,7 @@ def _latencies(result: PredictResult) -> Table:
     table = Table(
         title=f"predicted, not measured: {escape(result.title)}",
         caption="range: nine of ten are expected within it; error: median on published figures that the fit "
-        f"had not seen\nto measure: {escape(result.measure)}",
+        "had not seen",
     )
     for column in ("artifact", "runs on", "arithmetic"):
         table.add_column(column)
@@ -185,7 +193,6 @@ def _sources(result: PredictResult) -> Table:
     table = Table("where the predicted figures are from")
     for line in dict.fromkeys(line for row in result.rows for line in row.sources):
         table.add_row(escape(line))
-    table.add_row(escape(f"the fit, again: {result.reproduce}"))
     return table
 
 
