@@ -6,7 +6,7 @@
 
 FROM python:3.12.11-slim-bookworm AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY docker/constraints.txt pyproject.toml README.md LICENSE ./
 COPY nanonet_edge nanonet_edge
 COPY export export
 COPY runtimes runtimes
@@ -14,7 +14,8 @@ COPY benchmarks benchmarks
 RUN python -m venv /opt/nanonet-edge \
  && python -m pip wheel --no-cache-dir --no-deps --wheel-dir /dist . \
  && wheel="$(echo /dist/*.whl)" \
- && /opt/nanonet-edge/bin/python -m pip install --no-cache-dir "${wheel}[litert,onnx,openvino]"
+ && /opt/nanonet-edge/bin/python -m pip install --no-cache-dir --constraint constraints.txt \
+    "${wheel}[litert,onnx,openvino]"
 
 FROM python:3.12.11-slim-bookworm
 COPY --from=build /opt/nanonet-edge /opt/nanonet-edge

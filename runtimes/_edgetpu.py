@@ -19,8 +19,9 @@ _NAMES = ("libedgetpu.1.dylib",) if sys.platform == "darwin" else ("libedgetpu.s
 @functools.cache
 def find_library() -> str | None:
     """The delegate's library by the name under which it loads, None where there is none."""
-    found = ctypes.util.find_library("edgetpu")
-    for name in (*_NAMES, *((found,) if found else ())):
+    found: str | None = ctypes.util.find_library("edgetpu")
+    names = _NAMES if found is None else (*_NAMES, found)
+    for name in names:
         try:
             ctypes.CDLL(name)
         except OSError:
