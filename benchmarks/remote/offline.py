@@ -82,7 +82,7 @@ def _wheels(
     job: Job, device: Profile, pythons: Sequence[str], report: Callable[[str], None] | None
 ) -> list[Payload]:
     machine = device.software.architecture.value
-    if device.kind != "board" or machine is None:
+    if device.kind == "accelerator" or machine is None:
         raise UnsupportedError(f"device {device.name}: expected a board whose architecture is known")
     known = {system.python: _glibc(system.glibc) for system in device.software.systems}
     wanted = {python: known.get(python, GLIBC) for python in pythons} or {

@@ -185,7 +185,7 @@ def choose_device(expected: str | None, detected: tuple[str, ...], source: str) 
     catalogue = load_catalogue()
     members = [one for one in catalogue.profiles.values() if one.family == expected]
     profiles = members or [catalogue.get(expected)]
-    boards = {profile.name for profile in profiles if profile.kind == "board"}
+    boards = {profile.name for profile in profiles if profile.kind != "accelerator"}
     if not boards:
         raise UnsupportedError(
             f"device {expected} is an accelerator: from afar a board's processor is measured"
