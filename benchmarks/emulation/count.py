@@ -107,7 +107,7 @@ def read_counts(text: str) -> list[dict[InstructionClass, int]]:
     Raises:
         ValueError: it is something else.
     """
-    sections = []
+    sections: list[dict[InstructionClass, int]] = []
     position = 0
     while position < len(text):
         match = _SECTION.match(text, position)

@@ -179,14 +179,18 @@ def unpack_root(archive: Path, root: Path) -> None:
         with tarfile.open(archive) as opened:
             for entry in opened:
                 name = PurePosixPath(entry.name)
-                leads_out = name.is_absolute() or ".." in name.parts
-                # A link that was unpacked before may lead out as well.
-                if leads_out or not (root / name).parent.resolve().is_relative_to(root.resolve()):
-                    raise InputError(f"{archive}: refusing '{entry.name}': it leads out of the folder")
                 if name.parts and name.parts[0] != "dev":
+                    _check_inside(archive, name, root)
                     _unpack(opened, entry, root / name, root)
     except (tarfile.TarError, EOFError) as error:
         raise InputError(f"{archive}: expected a tar archive: {error}") from None
+
+
+def _check_inside(archive: Path, name: PurePosixPath, root: Path) -> None:
+    leads_out = name.is_absolute() or ".." in name.parts
+    # A link that was unpacked before may lead out as well.
+    if leads_out or not (root / name).parent.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{archive}: refusing '{name}': it leads out of the folder")
 
 
 def _unpack(opened: tarfile.TarFile, entry: tarfile.TarInfo, target: Path, root: Path) -> None:

@@ -136,7 +136,7 @@ def _table(result: EmulatedResult) -> Table:
     table = Table(title=title, title_justify="left")
     for name in ("artifact", "emulated", "on this host", "expected"):
         table.add_column(name, no_wrap=True)
-    for name in ("raw values differ", "by up to", "Dice to host", "to reference", "p5"):
+    for name in ("raw differ", "by up to", "Dice to host", "to reference", "p5"):
         table.add_column(name, no_wrap=True, justify="right")
     table.add_column("verdict", no_wrap=True)
     for row in result.rows:

@@ -26,7 +26,7 @@ BROKEN = "print('E: cannot reach the mirror', file=sys.stderr)\nsys.exit(1)"
 
 def write_tar(path: Path, *extra: tarfile.TarInfo) -> Path:
     with tarfile.open(path, "w") as archive:
-        for folder in ("./usr", "./usr/bin", "./usr/lib", "./dev"):
+        for folder in (".", "./usr", "./usr/bin", "./usr/lib", "./dev"):
             archive.addfile(entry(folder, tarfile.DIRTYPE))
         for name, text in (("./usr/bin/python3.11", "python"), ("./usr/lib/data", "data")):
             info = entry(name, tarfile.REGTYPE)
