@@ -33,6 +33,7 @@ from typing import IO, Any
 from nanonet_edge.benchmarks.remote.agent_engines import ENGINES
 
 SILENCE_SECONDS = 90.0
+ALIVE_SECONDS = 10.0
 RETURN_SECONDS = 300.0
 #: Longest wait for an answer beyond what was asked to be measured, and how much slower than the first a
 #: run may be; as at home.
@@ -356,6 +357,7 @@ def serve(folder: str) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     events = Events(sys.stdout)
     job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_stay_heard, args=(events,), daemon=True).start()
     try:
         run_job(here, job, events, Home(sys.stdin))
     except HomeIsGoneError:
@@ -366,6 +368,14 @@ def serve(folder: str) -> int:
         events.tell("error", error=error.strerror or str(error))
         return 1
     return 0
+
+
+def _stay_heard(events: Events) -> None:
+    """Home takes a long silence for a dropped connection, and unpacking on a slow card is long."""
+    with contextlib.suppress(HomeIsGoneError, ValueError):
+        while True:
+            time.sleep(ALIVE_SECONDS)
+            events.tell("alive")
 
 
 def _leave_the_connection() -> None:

@@ -151,6 +151,12 @@ class ErrorEvent(Record):
     error: Words
 
 
+class AliveEvent(Record):
+    """Nothing new: wheels are being unpacked, on a slow card."""
+
+    event: Literal["alive"]
+
+
 class EndEvent(Record):
     """All pairs were tried."""
 
@@ -166,10 +172,10 @@ class JobEvent(Record):
     event: Literal["job"] = "job"
     manifest_sha256: Sha256
     settings: BenchSettings
-    pairs: tuple[tuple[Word, Word], ...] = Field(min_length=1, max_length=4096)
+    pairs: tuple[tuple[Words, Words], ...] = Field(min_length=1, max_length=4096)
 
 
-Event = MachineEvent | StateEvent | ResultEvent | FailureEvent | ErrorEvent | EndEvent | JobEvent
+Event = MachineEvent | StateEvent | ResultEvent | FailureEvent | ErrorEvent | AliveEvent | EndEvent | JobEvent
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 

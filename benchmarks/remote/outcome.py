@@ -7,6 +7,7 @@ import datetime
 from nanonet_edge.benchmarks.memory import rise_of
 from nanonet_edge.benchmarks.remote.board_machine import describe_board
 from nanonet_edge.benchmarks.remote.events import (
+    EndEvent,
     EngineEvent,
     ErrorEvent,
     Event,
@@ -83,8 +84,15 @@ class Outcome:
             raise DeviceError(f"{self.source}: the board cannot go on: {event.error}")
         elif isinstance(event, StateEvent | ResultEvent | FailureEvent):
             self._take_of_pair(event)
-        else:
-            self.ended = True
+        elif isinstance(event, EndEvent):
+            self._end()
+
+    def _end(self) -> None:
+        if len(self._done) != len(self.job.pairs):
+            raise DeviceError(
+                f"{self.source}: expected {len(self.job.pairs)} results, found {len(self._done)}"
+            )
+        self.ended = True
 
     def _meet(self, event: MachineEvent) -> None:
         if event.missing:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from nanonet_edge.benchmarks.remote.boards import Board
-from nanonet_edge.benchmarks.remote.events import Lines, parse_event
+from nanonet_edge.benchmarks.remote.events import AliveEvent, Lines, parse_event
 from nanonet_edge.benchmarks.remote.job import Job, Payload, wheel_payload
 from nanonet_edge.benchmarks.remote.journal import Journal
 from nanonet_edge.benchmarks.remote.probe import PROBE, Probe, board_wheels, parse_probe
@@ -27,8 +27,7 @@ Report = Callable[[str], None]
 #: Connections in a row that may break without anything being measured on them.
 ATTEMPTS: Final = 4
 _PAUSES: Final = (1.0, 4.0, 10.0, 20.0)
-#: An agent says something every second; so long a silence is a dropped connection. Loading the first
-#: wheels from a slow card is the longest of them.
+#: An agent says something every few seconds; so long a silence is a dropped connection.
 SILENCE_SECONDS: Final = 120.0
 _HEARTBEAT_SECONDS: Final = 15.0
 _CHUNK: Final = 1 << 17
@@ -65,7 +64,7 @@ async def measure_board(board: Board, job: Job, journal: Journal, report: Report
             report(f"{board.name}: {error}; {journal.outcome.progress} measured, connecting again")
             await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES)) - 1])
     if is_left:
-        report(f"{board.name}: the folder {folder} is left there; the agent removes it by itself")
+        report(f"{board.name}: the folder {folder} could not be removed: it lies among the temporary files")
 
 
 class _Session:
@@ -105,6 +104,8 @@ class _Session:
         return [wheel_payload(path, probe.version) for path in wheels]
 
     async def _place(self, payloads: list[Payload]) -> None:
+        import asyncssh
+
         process = await self._start("place")
         listing = [[one.name, one.size, one.sha256] for one in payloads]
         lines = _Answers(process, self._board.name)
@@ -122,7 +123,7 @@ class _Session:
             for payload in wanted:
                 await _send(process, payload)
             await lines.next()
-        except (BrokenPipeError, ConnectionError):
+        except (BrokenPipeError, ConnectionError, asyncssh.Error):
             # The board's program has ended: its last words say why.
             await lines.next()
             raise DroppedError("the connection ended while files were sent") from None
@@ -138,7 +139,9 @@ class _Session:
         try:
             while data := await _read(process):
                 for line in lines.feed(data):
-                    self._journal.take(line, parse_event(line, self._board.name), self._report)
+                    event = parse_event(line, self._board.name)
+                    if not isinstance(event, AliveEvent):
+                        self._journal.take(line, event, self._report)
                     if self._journal.outcome.ended:
                         return
             await self._explain_end(process, words)
@@ -208,7 +211,10 @@ async def _send(process: asyncssh.SSHClientProcess[bytes], payload: Payload) -> 
     data = source if source is not None else await asyncio.to_thread(Path(str(payload.source)).read_bytes)
     for start in range(0, len(data), _CHUNK):
         process.stdin.write(data[start : start + _CHUNK])
-        await asyncio.wait_for(process.stdin.drain(), SILENCE_SECONDS)
+        try:
+            await asyncio.wait_for(process.stdin.drain(), SILENCE_SECONDS)
+        except asyncio.TimeoutError:
+            raise DroppedError("the board takes no more data") from None
 
 
 async def _beat(process: asyncssh.SSHClientProcess[bytes], job: str) -> None:

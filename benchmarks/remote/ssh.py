@@ -27,7 +27,10 @@ CONNECT_SECONDS: Final = 30.0
 _KEEPALIVE_SECONDS: Final = 15.0
 _COMMAND_SECONDS: Final = 60.0
 _ANSWER_LIMIT: Final = 1 << 20
+_CHUNK: Final = 1 << 16
 _DEFAULT_PORT: Final = 22
+#: What a shell exits with.
+_NO_SUCH_PROGRAM: Final = 127
 
 
 class DroppedError(Exception):
@@ -124,28 +127,32 @@ class Connection:
         self._connection = connection
 
     async def ask(self, code: bytes, arguments: Sequence[str] = ()) -> bytes:
-        """Run a short program of ours in the board's Python and return what it printed."""
-        import asyncssh
+        """Run a short program of ours in the board's Python and return what it printed.
 
+        Raises:
+            DeviceError: there is no such Python, it failed, or it printed too much.
+            DroppedError: the connection broke.
+        """
+        process = await self.start(code, arguments)
         try:
-            done = await asyncio.wait_for(
-                self._connection.run(python_command(self.board, code, arguments), encoding=None),
-                _COMMAND_SECONDS,
-            )
-        except (asyncssh.DisconnectError, asyncssh.ChannelOpenError) as error:
-            raise DroppedError(printable(error.reason, 200)) from None
-        except (OSError, asyncio.TimeoutError):
+            return await asyncio.wait_for(self._answer(process), _COMMAND_SECONDS)
+        except (TimeoutError, asyncio.TimeoutError):
             raise DroppedError(f"no answer within {_COMMAND_SECONDS:.0f} s") from None
-        output = done.stdout if isinstance(done.stdout, bytes) else b""
-        if done.exit_status == 127:
+        finally:
+            process.close()
+
+    async def _answer(self, process: asyncssh.SSHClientProcess[bytes]) -> bytes:
+        output = await read_limited(process.stdout, self.board.name)
+        if output.strip():
+            return output
+        words = (await read_limited(process.stderr, self.board.name)).decode("utf-8", "replace")
+        await process.wait_closed()
+        if process.exit_status == _NO_SUCH_PROGRAM:
             raise DeviceError(f"{self.board.name}: expected {self.board.python} on the host, found none")
-        if len(output) > _ANSWER_LIMIT:
-            raise DeviceError(f"{self.board.name}: expected a short answer, found {len(output)} bytes")
-        if not output.strip():
-            words = done.stderr if isinstance(done.stderr, bytes) else b""
-            last = words.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            raise DeviceError(f"{self.board.name}: {self.board.python} failed there: {printable(last, 200)}")
-        return output
+        if process.exit_status is None and process.exit_signal is None:
+            raise DroppedError("the connection was lost")
+        last = printable(words.strip().rpartition("\n")[2], 200)
+        raise DeviceError(f"{self.board.name}: {self.board.python} failed there: {last or 'it says nothing'}")
 
     async def start(self, code: bytes, arguments: Sequence[str]) -> asyncssh.SSHClientProcess[bytes]:
         """Start a program of ours in the board's Python, with pipes."""
@@ -156,8 +163,28 @@ class Connection:
                 self._connection.create_process(python_command(self.board, code, arguments), encoding=None),
                 _COMMAND_SECONDS,
             )
-        except (OSError, asyncio.TimeoutError, asyncssh.DisconnectError, asyncssh.ChannelOpenError) as error:
+        except (OSError, asyncio.TimeoutError, asyncssh.Error) as error:
             raise DroppedError(printable(str(error), 200)) from None
+
+
+async def read_limited(stream: asyncssh.SSHReader[bytes], source: str, limit: int = _ANSWER_LIMIT) -> bytes:
+    """All that comes, if that is not too much.
+
+    Raises:
+        DeviceError: it is; names `source`.
+        DroppedError: the connection broke.
+    """
+    import asyncssh
+
+    found = b""
+    try:
+        while data := await stream.read(_CHUNK):
+            found += data
+            if len(found) > limit:
+                raise DeviceError(f"{source}: expected an answer of at most {limit} bytes, found more")
+    except (asyncssh.Error, OSError) as error:
+        raise DroppedError(printable(str(error), 200)) from None
+    return found
 
 
 def python_command(board: Board, code: bytes, arguments: Sequence[str]) -> str:

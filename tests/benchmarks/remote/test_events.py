@@ -115,6 +115,7 @@ def test_words_are_one_printable_line(bundle: Bundle) -> None:
         [MACHINE, state("before", pair=9)],
         [MACHINE, {"event": "error", "error": "No space left on device"}],
         [MACHINE | {"missing": ["numpy"]}],
+        [MACHINE, {"event": "end"}],
         [MACHINE, MACHINE | {"files": {"proc/cpuinfo": "model name\t: Another\n"}}],
     ],
 )

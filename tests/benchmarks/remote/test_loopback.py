@@ -120,6 +120,12 @@ def test_python_that_says_something_else(server: Server, bundle: Bundle) -> None
         bench_remote(bundle, server.board(python=str(python)), QUICK)
 
 
+def test_endless_answer(server: Server, bundle: Bundle) -> None:
+    python = server.fake_program("python3", "exec yes")
+    with pytest.raises(DeviceError, match=r"^loopback: expected an answer of at most \d+ bytes, found more$"):
+        bench_remote(bundle, server.board(python=str(python)), QUICK)
+
+
 def test_python_that_is_not_there(server: Server, bundle: Bundle) -> None:
     with pytest.raises(DeviceError, match=r"^loopback: expected no-such-python on the host, found none$"):
         bench_remote(bundle, server.board(python="no-such-python"), QUICK)
