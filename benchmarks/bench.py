@@ -49,7 +49,7 @@ def bench(  # noqa: PLR0913 - each is a choice of its own
         runtimes: specs; each runs every artifact it can load. None: each artifact runs on the
             engine of its format, and on OpenVINO in true fp32 too if that computes in bfloat16.
         artifacts: names; none for all.
-        also: specs beside those of `runtimes`, such as a device's accelerators.
+        also: specs for the fp32 artifacts beside those of `runtimes`: a device's accelerators.
         straight: a bundle with the unrewritten graphs (it may be `bundle` itself); each
             artifact is then compared with its counterpart in interleaved rounds.
         reference: measure the Keras reference too, and each artifact against it in interleaved

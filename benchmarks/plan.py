@@ -10,6 +10,7 @@ from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.errors import UnsupportedError, UsageError
 from nanonet_edge.results import Skipped
 from nanonet_edge.runtimes import list_runtimes, obstacle_to, parse_spec, spec_for
+from nanonet_edge.variants import Precision
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ def make_plan(
 ) -> Plan:
     """Pair artifacts with runtimes, as `bench` describes.
 
+    With the specs of `also` the fp32 artifacts are paired too: what they name makes its own lower
+    precisions of those.
+
     Raises:
         UsageError: a spec is wrong, its engine is not installed, or nothing is left to run.
         BundleError: there is no artifact of that name.
@@ -62,7 +66,8 @@ def make_plan(
         except UsageError as error:
             skipped.append(Skipped(artifact=artifact.name, reason=str(error)))
     if also:
-        jobs += [job for job in _named_jobs(chosen, also) if job not in jobs]
+        floats = [artifact for artifact in chosen if artifact.record.precision is Precision.FP32]
+        jobs += [job for job in _named_jobs(floats, also) if job not in jobs]
     if not jobs:
         reasons = sorted({one.reason for one in skipped})
         raise UsageError("; ".join(reasons) or f"{bundle.root}: expected artifacts to bench, found none")

@@ -168,3 +168,5 @@ class _Tegrastats:
         with self._process.stdout as lines, contextlib.suppress(ValueError):
             while line := lines.readline(_LINE_LIMIT):
                 self.last_line = line
+        # It has ended: what it said last is not true for ever.
+        self.last_line = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nanonet_edge.results import RuntimeInfo
+from nanonet_edge.runtimes._edgetpu import is_compiled
 from nanonet_edge.runtimes.artifact import ArtifactRuntime
 from nanonet_edge.runtimes.base import Runtime
 from nanonet_edge.runtimes.keras_reference import KerasRuntime
@@ -35,6 +36,7 @@ __all__ = [
     "accelerated_specs",
     "builds_engine",
     "default_spec",
+    "is_compiled",
     "list_runtimes",
     "obstacle_to",
     "open_reference",

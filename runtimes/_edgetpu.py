@@ -20,7 +20,7 @@ _NAMES = ("libedgetpu.1.dylib",) if sys.platform == "darwin" else ("libedgetpu.s
 def find_library() -> str | None:
     """The delegate's library by the name under which it loads, None where there is none."""
     found: str | None = ctypes.util.find_library("edgetpu")
-    names = _NAMES if found is None else (*_NAMES, found)
+    names: tuple[str, ...] = _NAMES if found is None else (*_NAMES, found)
     for name in names:
         try:
             ctypes.CDLL(name)

@@ -66,7 +66,8 @@ class AcceleratedSpec:
     format: Format
 
 
-#: What a device with an accelerator is measured with, beside the engines of its processor.
+#: What a device with an accelerator is measured with, beside the engines of its processor. Those of
+#: a GPU take the fp32 file, those in int8 the ranges of the static int8 one as well.
 ACCELERATED = (
     AcceleratedSpec("onnxruntime:cuda", "gpu", Format.ONNX),
     AcceleratedSpec("onnxruntime:tensorrt", "gpu", Format.ONNX),

@@ -125,7 +125,7 @@ def bench(
         return
     path = output or results_folder(bundle) / BENCH_NAME
     check_writable(path)
-    also = bench_target.engines_for(target, opened, runtime)
+    work = bench_target.plan_work(target, opened, runtime, artifact)
     _mention_tflite_runtime(opened, runtime)
     straight = _straight(opened, make_plan(opened, runtime, artifact)) if against else None
     with common.progress() as progress:
@@ -133,8 +133,8 @@ def bench(
             opened,
             settings,
             runtimes=runtime,
-            artifacts=artifact,
-            also=also,
+            artifacts=work.artifacts,
+            also=work.also,
             straight=straight,
             reference=reference,
             progress=progress,

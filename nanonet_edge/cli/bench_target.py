@@ -63,29 +63,53 @@ def choose_target(device: str, *, has_host: bool) -> Target:
     return Target(profile.name, profile, "nowhere")
 
 
-def engines_for(target: Target, bundle: Bundle, runtimes: Sequence[str] | None) -> tuple[str, ...]:
-    """The specs to measure with on this machine beside the default ones; none where the user named some.
+@dataclass(frozen=True)
+class Work:
+    """What is measured on this machine: `artifacts` (None: all), and with which specs `also`."""
+
+    artifacts: Sequence[str] | None
+    also: tuple[str, ...] = ()
+
+
+def plan_work(
+    target: Target, bundle: Bundle, runtimes: Sequence[str] | None, artifacts: Sequence[str] | None
+) -> Work:
+    """Find out what of a device's accelerators can be used here; nothing is added to what the user named.
 
     Raises:
-        UsageError: the device is an accelerator, and nothing here can use it.
+        UsageError: the device is an accelerator, and nothing here can use it, or no artifact is for it.
+        BundleError: there is no artifact of that name.
     """
     if runtimes or target.profile is None or not target.profile.accelerators:
-        return ()
-    from nanonet_edge.runtimes import accelerated_specs
+        return Work(artifacts)
+    from nanonet_edge.runtimes import accelerated_specs, is_compiled
+    from nanonet_edge.variants import Format, Precision
 
     kinds = {accelerator.kind for accelerator in target.profile.accelerators}
     usable, reasons = accelerated_specs(kinds)
-    formats = {record.format for record in bundle.manifest.artifacts}
-    specs = tuple(one.spec for one in usable if one.format in formats)
-    if specs:
-        return specs
-    processors = " or ".join(sorted(kinds)).upper()
-    why = "; ".join(reasons) or "no artifact has its format"
-    lack = f"nothing here uses the {processors} of a {target.profile.title}: {why}"
+    records = bundle.manifest.artifacts
+    has_ranges = any(
+        (one.format, one.precision) == (Format.ONNX, Precision.STATIC_WI8_AI8) for one in records
+    )
+    if not usable:
+        lack = f"nothing here uses the {' or '.join(sorted(kinds)).upper()} of a {target.profile.title}"
+        why = f"{lack}: {'; '.join(reasons)}"
+        if target.profile.kind == "accelerator":
+            raise UsageError(why)
+        common.note(f"{why}: these are figures of its CPU")
+        return Work(artifacts)
     if target.profile.kind == "accelerator":
-        raise UsageError(lack)
-    common.note(f"{lack}: these are figures of its CPU")
-    return ()
+        chosen = [bundle.artifact(name) for name in artifacts] if artifacts else bundle.artifacts
+        names = [one.name for one in chosen if one.record.format is Format.TFLITE and is_compiled(one.path)]
+        if not names:
+            raise UsageError(
+                f"{bundle.root}: expected an artifact compiled for the {target.profile.title}, found none: "
+                "export with --target coral where edgetpu_compiler is installed"
+            )
+        return Work(names)
+    # What is compiled for a TPU runs on it without being told to.
+    gpu = tuple(one.spec for one in usable if one.kind == "gpu")
+    return Work(artifacts, tuple(spec for spec in gpu if has_ranges or not spec.endswith("int8")))
 
 
 def refuse_measuring(profile: Profile, options: Sequence[str]) -> None:

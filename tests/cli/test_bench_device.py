@@ -12,11 +12,14 @@ from typer.testing import CliRunner, Result
 from nanonet_edge.benchmarks.bench import bench as run_bench
 from nanonet_edge.benchmarks.worker_process import Worker
 from nanonet_edge.benchmarks.worker_protocol import LoadRequest, MeasureRequest
+from nanonet_edge.bundle import Bundle
 from nanonet_edge.cli import bench_target, remote
 from nanonet_edge.cli.main import app
 from nanonet_edge.devices import EnergyPerInference, read_state
 from nanonet_edge.figures import Figure
+from nanonet_edge.manifest import MANIFEST_NAME, record_file
 from nanonet_edge.results import BenchResult, Measurement, load_result
+from nanonet_edge.variants import Format
 from tests.benchmarks.bench_fakes import measurement
 from tests.nanonet_edge.devices.trees import ACCELERATORS, BOARDS, plant
 from tests.tiny_bundle import make_tiny_bundle
@@ -117,7 +120,7 @@ def test_jetson_without_an_engine_for_its_gpu_gives_its_cpus_figures_and_says_so
 def test_jetson_is_measured_on_its_gpu_too(
     bundle: Path, machine: Callable[[dict[str, bytes]], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usable = {"onnxruntime:tensorrt,fp16", "tensorrt:fp16"}
+    usable = {"onnxruntime:tensorrt,fp16", "tensorrt:fp16", "tensorrt:int8"}
     monkeypatch.setattr(
         "nanonet_edge.runtimes.registry.obstacle_to",
         lambda spec: None if spec in usable else ValueError(spec),
@@ -125,8 +128,30 @@ def test_jetson_is_measured_on_its_gpu_too(
     monkeypatch.setattr("nanonet_edge.benchmarks.plan.obstacle_to", lambda spec: None)
     machine(BOARDS["jetson-orin-nano"])
     assert run(bundle, "--device", "jetson", "--artifact", ONNX).exit_code == 0
-    assert [row.spec for row in saved(bundle).rows] == ["onnxruntime", *sorted(usable)]
+    # int8 has no ranges to start from in this bundle.
+    assert [row.spec for row in saved(bundle).rows] == ["onnxruntime", *sorted(usable - {"tensorrt:int8"})]
     assert run(bundle, "--device", "jetson", "--artifact", ONNX, "--runtime", "onnxruntime").exit_code == 0
+
+
+def test_accelerator_measures_what_was_compiled_for_it_and_nothing_else(
+    bundle: Path, machine: Callable[[dict[str, bytes]], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanonet_edge.runtimes.registry.obstacle_to", lambda spec: None)
+    machine({**BOARDS["raspberry-pi-5"], **ACCELERATORS["coral-usb"]})
+    done = run(bundle, "--device", "coral-usb")
+    assert done.exit_code == 2
+    assert "expected an artifact compiled for the Coral USB Accelerator, found none" in done.stderr
+    path = bundle / "tiny.edgetpu.tflite"
+    path.write_bytes(b"1234TFL3 edgetpu-custom-op")
+    manifest = Bundle.open(bundle).manifest
+    record = manifest.artifacts[0].model_copy(
+        update={"name": path.name, "format": Format.TFLITE, "files": (record_file(path, bundle),)}
+    )
+    more = manifest.model_copy(update={"artifacts": (*manifest.artifacts, record)})
+    (bundle / MANIFEST_NAME).write_text(more.to_json())
+    assert run(bundle, "--device", "coral-usb").exit_code == 0
+    (row,) = saved(bundle).rows
+    assert (row.artifact, row.spec) == (path.name, "litert:edgetpu")
 
 
 def test_accelerator_without_its_library_is_refused(

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanonet_edge.benchmarks.bench import bench
 from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.errors import RuntimeFailure, UnsupportedError, UsageError
+from nanonet_edge.results import BenchSettings
 from nanonet_edge.runtimes import open_runtime
 from nanonet_edge.runtimes import tensorrt as module
 from nanonet_edge.runtimes._trtexec import (
@@ -28,6 +30,7 @@ from nanonet_edge.runtimes._trtexec import (
 from nanonet_edge.runtimes.tensorrt import TensorRt
 from tests.runtimes import fake_trtexec
 from tests.runtimes.fake_trtexec import ORIN, calls, install
+from tests.runtimes.native import CUDA, compile_library
 from tests.tiny_bundle import make_tiny_bundle, tiny_frames, tiny_reference
 
 #: What trtexec of TensorRT 10.9 printed on an RTX 3070, as its user published it; shortened.
@@ -270,3 +273,26 @@ def test_scale_is_written_as_float32_bits() -> None:
     # NVIDIA's own caches have this very line for an input from 0 to 1 (and a bit).
     assert text == f"TRT-100300-EntropyCalibration2\ninput_1:0: {struct.pack('>f', 1 / 127).hex()}\n"
     assert text.splitlines()[1].endswith(": 3c010204")
+
+
+@pytest.mark.usefixtures("programs")
+def test_bench_measures_an_engine_in_its_own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the plan to the row, in a worker that finds a stand-in for the driver's library."""
+    library = compile_library(tmp_path / "libcuda.so.1", CUDA)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(library.parent))
+    bundle = Bundle.open(make_tiny_bundle(tmp_path / "tiny"))
+    settings = BenchSettings(min_seconds=0.0, min_count=12)
+    (row,) = bench(bundle, settings, runtimes=["tensorrt:fp16"], artifacts=["tiny.fp32.onnx"]).rows
+    assert row.failure is None
+    found = row.measurement
+    assert found is not None
+    assert (found.runtime.delegate, found.runtime.computed_precision) == ("TensorRT", "fp16")
+    assert found.invoke.samples_ns == tuple(1_200_000 + 10_000 * index for index in range(12))
+    # A frame is one of the program's own times, and what is done before and after it.
+    assert found.frame.summary.n == 12
+    assert found.frame.summary.min_ms > 1.2
+    assert "one of 100 invocations" in (found.frame.note or "")
+    assert found.load.value == 12.5
+    assert (found.memory.value, found.invoke.window_ns, found.frame.window_ns) == (None, None, None)
+    assert row.watched is not None
+    assert all(one.millijoules.value is None for one in row.watched.energy)
