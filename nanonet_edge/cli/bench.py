@@ -106,7 +106,8 @@ def bench(
             hosts=hosts,
             runtimes=runtime,
             artifacts=artifact,
-            device=None if target.profile is None else target.device,
+            # A family stays one: the board says which member it is.
+            device=None if target.profile is None else device,
             output=output,
             as_json=as_json,
         )

@@ -49,11 +49,11 @@ def choose_target(device: str, *, has_host: bool) -> Target:
     from nanonet_edge.devices import detect, resolve
 
     resolution = resolve(device, root=ROOT)
+    profile = resolution.profile
+    if has_host:  # which member of a family it is, the board says
+        return Target(profile.name, profile, "there")
     if resolution.rule != "named":
         common.note(resolution.explanation)
-    profile = resolution.profile
-    if has_host:
-        return Target(profile.name, profile, "there")
     found = detect(ROOT).names
     if profile.name in found:
         common.note(f"{profile.name} was recognised here ({profile.title}): measured on this machine")
