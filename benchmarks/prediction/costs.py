@@ -93,11 +93,12 @@ def read_cost(path: Path) -> NetworkCost:
         ".onnx": onnx_steps.read_network,
         ".xml": openvino_steps.read_network,
     }
+    wanted = "a .tflite, .onnx or OpenVINO .xml file"
+    if not path.is_file():
+        raise InputError(f"{path}: expected {wanted}, found {'a folder' if path.is_dir() else 'nothing'}")
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path}: expected a .tflite, .onnx or OpenVINO .xml file, or a bundle's folder")
-    if not path.is_file():
-        raise InputError(f"{path}: expected a file, found {'a folder' if path.is_dir() else 'nothing'}")
+        raise InputError(f"{path}: expected {wanted}, found the suffix '{path.suffix}'")
     if (size := path.stat().st_size) > MAX_FILE_BYTES:
         raise InputError(f"{path}: {size} bytes; at most {MAX_FILE_BYTES} are read")
     return network_cost(reader(path))

@@ -39,8 +39,24 @@ ASSUMED_HOST: Final = "raspberry-pi-4"
 _X86: Final = "intel-n100"
 #: By how much a GPU or an Edge TPU may be off on what none of the published figures is like.
 _UNLIKE: Final = 1.5
+#: Operators with weighted sums that no reader counts, in the formats' own names.
+_UNCOUNTED: Final = frozenset(
+    "LSTM GRU RNN Einsum Attention MultiHeadAttention If Loop Scan LSTMSequence GRUSequence RNNSequence"
+    " TensorIterator ScaledDotProductAttention IF WHILE CONV_3D UNIDIRECTIONAL_SEQUENCE_RNN"
+    " BIDIRECTIONAL_SEQUENCE_LSTM BIDIRECTIONAL_SEQUENCE_RNN LSTM_CELL SVDF".split()
+)
 #: By how much the host's share may be off where the host was assumed.
 _SOME_HOST: Final = 2.0
+
+
+def check_counted(cost: NetworkCost) -> None:
+    """See that no operator's arithmetic is missing from what was counted.
+
+    Raises:
+        Unpredictable: one's is.
+    """
+    if unknown := sorted({one.op for one in cost.operators} & _UNCOUNTED):
+        raise Unpredictable(f"what {', '.join(unknown)} costs cannot be told from the file")
 
 
 @dataclass(frozen=True)

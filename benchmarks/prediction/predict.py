@@ -14,6 +14,7 @@ from nanonet_edge.benchmarks.prediction.latencies import Unit
 from nanonet_edge.benchmarks.prediction.models import (
     Outcome,
     Request,
+    check_counted,
     counted_operators,
     predict_on_cpu,
     predict_on_gpu,
@@ -21,7 +22,7 @@ from nanonet_edge.benchmarks.prediction.models import (
 )
 from nanonet_edge.benchmarks.prediction.rates import Unpredictable
 from nanonet_edge.benchmarks.prediction.result import (
-    Fit,
+    Capacity,
     MemoryNeed,
     Milliseconds,
     Prediction,
@@ -70,6 +71,7 @@ def predict_artifact(
     request = Request(path, cost, profile, runs, threads, instructions)
     latency, reason, outcome = None, None, None
     try:
+        check_counted(cost)
         outcome = _MODELS[unit](request)
         latency = _latency(outcome)
     except Unpredictable as why:
@@ -172,29 +174,31 @@ def _memory(cost: NetworkCost, profile: Profile, unit: Unit) -> MemoryNeed:
         weight_bytes=cost.weight_bytes,
         peak_activation_bytes=cost.peak_activation_bytes,
         # Of the sizes that a board is sold with the smallest counts.
-        ram=_fit(
+        ram=_capacity(
             need, None if ram is None else min(ram) * _MIB, "main memory" if ram else "that of its host"
         ),
         on_chip=_on_chip(cost, profile, unit),
     )
 
 
-def _on_chip(cost: NetworkCost, profile: Profile, unit: Unit) -> Fit:
+def _on_chip(cost: NetworkCost, profile: Profile, unit: Unit) -> Capacity:
     """An Edge TPU keeps weights; a processor's last cache would have to hold what flows, too."""
     if unit == "tpu":
         tpu = next(one for one in profile.accelerators if one.kind == "tpu")
         size = None if tpu.sram_mib.value is None else int(tpu.sram_mib.value * _MIB)
-        return _fit(cost.weight_bytes, size, "weights in the Edge TPU's SRAM")
+        return _capacity(cost.weight_bytes, size, "weights in the Edge TPU's SRAM")
     need = cost.weight_bytes + cost.peak_activation_bytes
     if unit == "gpu" or profile.cpu is None:
-        return _fit(need, None, "a GPU computes from main memory" if unit == "gpu" else "that of its host")
+        return _capacity(
+            need, None, "a GPU computes from main memory" if unit == "gpu" else "that of its host"
+        )
     last = profile.cpu.l3.value or profile.cpu.l2.value
-    return _fit(need, None if last is None else last.kib << 10, "the last cache")
+    return _capacity(need, None if last is None else last.kib << 10, "the last cache")
 
 
-def _fit(needed: int, available: int | None, note: str) -> Fit:
+def _capacity(needed: int, available: int | None, note: str) -> Capacity:
     fits = None if available is None else needed <= available
-    return Fit(needed_bytes=needed, available_bytes=available, fits=fits, note=note)
+    return Capacity(needed_bytes=needed, available_bytes=available, fits=fits, note=note)
 
 
 _MODELS: dict[Unit, Callable[[Request], Outcome]] = {

@@ -63,7 +63,7 @@ class OperatorPrediction(Record):
     bound: Bound | None
 
 
-class Fit(Record):
+class Capacity(Record):
     """Whether something fits: bytes needed and there, or why that is not known."""
 
     needed_bytes: int
@@ -87,8 +87,8 @@ class MemoryNeed(Record):
     obtained: Literal["predicted"] = "predicted"
     weight_bytes: int
     peak_activation_bytes: int
-    ram: Fit
-    on_chip: Fit
+    ram: Capacity
+    on_chip: Capacity
 
 
 class Prediction(Record):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from nanonet_edge.benchmarks.prediction import CheckResult, Prediction, PredictResult
     from nanonet_edge.benchmarks.prediction.check import CheckRow
-    from nanonet_edge.benchmarks.prediction.result import Fit
+    from nanonet_edge.benchmarks.prediction.result import Capacity
     from nanonet_edge.bundle import Bundle
     from nanonet_edge.devices import Profile
 
@@ -213,11 +213,12 @@ def _memory(result: PredictResult) -> Table:
     return table
 
 
-def _fits(fit: Fit) -> str:
-    if fit.available_bytes is None:
-        return f"- ({fit.note})"
+def _fits(memory: Capacity) -> str:
+    if memory.available_bytes is None:
+        return f"- ({memory.note})"
     return (
-        f"{'yes' if fit.fits else 'no'}: {fit.available_bytes / _MIB:,.3f}".rstrip("0").rstrip(".") + " MiB"
+        f"{'yes' if memory.fits else 'no'}: {memory.available_bytes / _MIB:,.3f}".rstrip("0").rstrip(".")
+        + " MiB"
     )
 
 
@@ -265,9 +266,8 @@ def _show_check(result: CheckResult) -> None:
         if row.reason is not None:
             common.note(f"{row.artifact} on {row.spec}: not compared: {row.reason}")
     if result.median_error is not None:
-        common.note(
-            f"median error {result.median_error:.0%}; {result.in_range} of {result.compared} within their range"
-        )
+        within = f"{result.in_range} of {result.compared} within their range"
+        common.note(f"median error {result.median_error:.0%}; {within}")
 
 
 def _compared(row: CheckRow) -> list[str]:

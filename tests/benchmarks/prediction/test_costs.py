@@ -172,7 +172,7 @@ def test_a_file_of_unknown_size_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("net.pb", b"x", "expected a .tflite, .onnx or OpenVINO .xml file"),
+        ("net.pb", b"x", "found the suffix '.pb'"),
         ("net.onnx", b"", "expected a network"),
         ("net.onnx", b"\x00\xffnot onnx", "expected an ONNX model"),
         ("net.tflite", b"nothing of the kind", "not a .tflite file"),
@@ -195,10 +195,10 @@ def test_what_is_no_network_is_named(name: str, content: bytes, words: str, tmp_
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected a file, found nothing"):
+    with pytest.raises(InputError, match="file, found nothing"):
         read_cost(tmp_path / "net.onnx")
     (tmp_path / "net.xml").mkdir()
-    with pytest.raises(InputError, match="expected a file, found a folder"):
+    with pytest.raises(InputError, match="file, found a folder"):
         read_cost(tmp_path / "net.xml")
 
 

@@ -9,6 +9,7 @@ import pytest
 from nanonet_edge.benchmarks.prediction.costs import read_cost
 from nanonet_edge.benchmarks.prediction.latencies import PublishedLatencies, read_latencies
 from nanonet_edge.benchmarks.prediction.networks import NETWORKS, efficientnet_lite
+from nanonet_edge.devices import load_catalogue
 
 #: Million multiply-adds and million parameters as published, and by how much a count may differ:
 #: some count batch norms and activations, some leave them out.
@@ -66,3 +67,21 @@ def test_a_figure_without_a_source_is_refused() -> None:
     data["latencies"][0]["source"] = "hearsay"
     with pytest.raises(ValueError, match="hearsay"):
         PublishedLatencies.model_validate(data)
+
+
+def test_the_device_profiles_say_the_same() -> None:
+    """A figure that a profile quotes is the one that is fitted on, rounded."""
+    ours = {
+        (one.network, one.device, one.arithmetic, one.threads): one.ms
+        for one in read_latencies().latencies
+        if one.unit == "cpu"
+    }
+    compared = 0
+    for name, profile in load_catalogue(environment={}).profiles.items():
+        for quoted in profile.published:
+            cores = None if profile.cpu is None else profile.cpu.cores.value
+            ms = ours.get((quoted.model, name, quoted.precision, quoted.threads or cores))
+            if quoted.on == "cpu" and ms is not None:
+                assert quoted.ms == pytest.approx(ms, rel=0.02)
+                compared += 1
+    assert compared >= 12

@@ -7,6 +7,7 @@ from math import hypot, log
 from pathlib import Path
 
 import pytest
+from onnx import helper
 
 from nanonet_edge.benchmarks.prediction import (
     PredictResult,
@@ -28,6 +29,7 @@ from nanonet_edge.machine import read_machine
 from nanonet_edge.results import load_result, results_folder, save_result
 from nanonet_edge.variants import Format, Precision
 from tests.benchmarks.bench_fakes import bench_result, bench_row, measurement
+from tests.benchmarks.prediction.test_costs import write_onnx
 from tests.benchmarks.prediction.test_roofline import one
 from tests.export.networks import Shelf
 from tests.nanonet_edge.tflite_models import Drawing
@@ -104,6 +106,14 @@ def test_where_nothing_can_be_said_there_is_a_reason(
     assert found.latency is None
     assert reason in (found.reason or "")
     assert found.macs > 0
+
+
+def test_an_operator_of_unknown_cost_is_not_counted_as_free(devices: Catalogue, tmp_path: Path) -> None:
+    nodes = [helper.make_node("Einsum", ["x", "x"], ["out"], equation="ij,kj->ik")]
+    path = write_onnx(tmp_path / "net.onnx", nodes, {}, {"x": [4, 4]}, {"out": [4, 4]})
+    found = predict_artifact(path, devices.get("raspberry-pi-4"))
+    assert found.latency is None
+    assert found.reason == "what Einsum costs cannot be told from the file"
 
 
 def test_the_total_is_that_of_its_operators(shelf: Shelf, devices: Catalogue) -> None:
