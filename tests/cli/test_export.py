@@ -208,8 +208,6 @@ def test_target_coral_writes_one_more_file(tmp_path: Path) -> None:
     assert coral.record.target.name == "coral"
     assert coral.name in done.stdout
     assert "of the multiply-accumulates run on the Edge TPU (predicted" in done.stderr
-    # A later export may replace all of it, the report too.
-    assert run("--fp32", "--untrained", *SMALL, cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize("arguments", [("--fp32",), ("--int8", "--format", "onnx"), ("--no-rewrite",)])

@@ -19,12 +19,13 @@ from nanonet_edge.manifest import (
     FileRecord,
     GoldenRecord,
     Manifest,
+    TargetRecord,
     WeightsRecord,
     parse_manifest,
     record_file,
     sha256_file,
 )
-from nanonet_edge.variants import Format, Head, Precision, Topology
+from nanonet_edge.variants import Format, Head, Precision, Target, Topology
 
 PATH = Path("bundle") / "manifest.json"
 DIGEST = hashlib.sha256(b"").hexdigest()
@@ -107,6 +108,17 @@ def test_the_text_is_plain_json_for_people() -> None:
 def test_it_vouches_for_every_file() -> None:
     assert [file.path for file in manifest().files] == ["w.weights.h5", "golden/g.npz", "x.xml", "x.bin"]
     assert manifest().artifacts[0].bytes == 120
+
+
+@pytest.mark.parametrize("compiled", [None, file_record("x_edgetpu.tflite")])
+def test_it_vouches_for_what_a_target_s_compiler_left(compiled: FileRecord | None) -> None:
+    target = TargetRecord(name=Target.CORAL, report=file_record("x.json"), compiled=compiled)
+    plain = manifest()
+    artifact = plain.artifacts[0].model_copy(update={"target": target})
+    changed = parse_manifest(plain.model_copy(update={"artifacts": (artifact,)}).to_json(), PATH)
+    extra = ["x.json"] + (["x_edgetpu.tflite"] if compiled else [])
+    assert [file.path for file in changed.files] == [*(file.path for file in plain.files), *extra]
+    assert changed.artifacts[0].bytes == 120
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, [1]])
