@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from nanonet_edge.benchmarks.remote.boards import Board, board_at
 from nanonet_edge.benchmarks.remote.job import Job, make_job
-from nanonet_edge.benchmarks.remote.journal import Journal
+from nanonet_edge.benchmarks.remote.journal import Journal, forget
 from nanonet_edge.benchmarks.remote.session import measure_board
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.errors import DeviceError, NanonetEdgeError
@@ -78,8 +78,8 @@ def bench_remote(
         settings: how; `device` in it is not looked at.
         runtimes: specs of litert, tflite-runtime, onnxruntime; None for the engine of each format.
         artifacts: names; none for all.
-        journal: a file that keeps what came home until the whole result is there; a later call with
-            the same file and the same settings goes on with what is missing.
+        journal: a file that keeps what came home; a later call with the same file and the same settings
+            goes on with what is missing. Remove it once the result is safe.
         report: called with one line now and then.
 
     Returns:
@@ -172,6 +172,6 @@ async def _measure(board: Board, job: Job, path: Path | None, report: Report) ->
         result = journal.outcome.result(board.device) if journal.outcome.done else None
     except DeviceError as error:
         failure = failure or str(error)
-    if failure is None:
-        journal.remove()
+    if path is not None and not journal.outcome.done:
+        forget(path)
     return BoardResult(host=board.host, name=board.name, result=result, failure=failure)

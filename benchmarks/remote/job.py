@@ -34,6 +34,7 @@ AGENT_MODULES: Final = (
     "benchmarks/timing.py",
     "benchmarks/remote/agent.py",
     "benchmarks/remote/agent_engines.py",
+    "benchmarks/remote/agent_looks.py",
     "benchmarks/remote/agent_measure.py",
     "runtimes/tflite_worker.py",
 )

@@ -6,6 +6,7 @@ the same code as a connection, and so is the file that a run without a network l
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class Journal:
             outcome = read_events(path, self._job)
         except (DeviceError, InputError):
             outcome = None
-        if outcome is not None and outcome.done and not outcome.ended:
+        if outcome is not None and outcome.done:
             self.outcome, self.resumed = outcome, len(outcome.done)
             self.outcome.source = source
             _cut_off_last_line(path)
@@ -65,15 +66,17 @@ class Journal:
                 f"{self.outcome.source}: {pair.artifact.name} on {pair.spec} {word} ({self.outcome.progress})"
             )
 
-    def remove(self) -> None:
-        """The results are safe elsewhere."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-
     def _append(self, line: bytes) -> None:
         if self.path is not None:
             with self.path.open("ab") as file:
                 file.write(line + b"\n")
+
+
+def forget(path: Path) -> None:
+    """Remove a journal whose results are safe elsewhere, and its folder with the last one."""
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
 
 
 def _cut_off_last_line(path: Path) -> None:

@@ -50,6 +50,7 @@ class Outcome:
     Attributes:
         machine: what the board said of itself.
         ended: whether the agent tried every pair.
+        source: the board or file, for messages.
 
     Raises (by `take`):
         DeviceError: an event that cannot follow those before it; names `source`.

@@ -30,14 +30,13 @@ print(json.dumps({
 }))
 """
 
-#: The newest wheels that have a build for each Python on aarch64 and x86-64; LiteRT 2 begins at 3.10.
+#: Versions that have wheels for old Pythons, on aarch64 and x86-64; `pins` has those for the others.
 _NUMPY: Final = {"3.9": "2.0.2"}
 _LITERT: Final = {"3.9": "1.4.0"}
 _ONNXRUNTIME: Final = {"3.9": "1.19.2", "3.10": "1.23.2"}
 _TFLITE_RUNTIME: Final = "2.14.0"
 _NUMPY_1: Final = "1.26.4"
 _OWN: Final = "name a Python there that has the engine: python = in a boards file"
-PYTHONS: Final = ("3.9", "3.10", "3.11", "3.12", "3.13")
 
 
 class Probe(Record):

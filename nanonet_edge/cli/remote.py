@@ -76,9 +76,11 @@ def _bench_one(
     as_json: bool,
 ) -> None:
     from nanonet_edge.benchmarks.remote.bench import bench_remote
+    from nanonet_edge.benchmarks.remote.journal import forget
     from nanonet_edge.results import check_writable, results_folder, save_result
 
     folder = results_folder(bundle.root)
+    journal = folder / "journals" / f"{board.file_stem}.jsonl"
     path = output or folder / f"bench.{board.file_stem}.json"
     check_writable(path)
     result = bench_remote(
@@ -87,10 +89,11 @@ def _bench_one(
         settings,
         runtimes=runtimes,
         artifacts=artifacts,
-        journal=folder / "journals" / f"{board.file_stem}.jsonl",
+        journal=journal,
         report=common.note,
     )
     save_result(result, path)
+    forget(journal)
     if as_json:
         common.print_json(result)
     else:
@@ -111,9 +114,11 @@ def _bench_several(
     as_json: bool,
 ) -> None:
     from nanonet_edge.benchmarks.remote.bench import BOARDS_NAME, bench_many
+    from nanonet_edge.benchmarks.remote.journal import forget
     from nanonet_edge.results import check_writable, results_folder, save_result
 
     folder = results_folder(bundle.root)
+    journals = folder / "journals"
     path = output or folder / BOARDS_NAME
     check_writable(path)
     found = bench_many(
@@ -122,10 +127,13 @@ def _bench_several(
         settings,
         runtimes=runtimes,
         artifacts=artifacts,
-        journals=folder / "journals",
+        journals=journals,
         report=common.note,
     )
     save_result(found, path)
+    for board, one in zip(boards, found.boards, strict=True):
+        if one.failure is None:
+            forget(journals / f"{board.file_stem}.jsonl")
     if as_json:
         common.print_json(found)
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nanonet_edge.benchmarks.remote import agent
+from nanonet_edge.benchmarks.remote import agent, agent_looks
 from nanonet_edge.benchmarks.remote.board_machine import describe_board
 from nanonet_edge.benchmarks.remote.events import Facts, MachineEvent
 from nanonet_edge.benchmarks.remote.job import agent_payloads, board_program
@@ -62,21 +62,21 @@ print(sorted({{"numpy", "cv2", "pydantic"}} & set(sys.modules)), measure.__file_
 @pytest.mark.parametrize("name", [*BOARDS, *ACCELERATORS])
 def test_files_that_are_sent_tell_the_same_device(name: str, tmp_path: Path) -> None:
     root = plant(tmp_path, {**BOARDS, **ACCELERATORS}[name])
-    sent = SentFiles(dict(agent.read_files(str(root), list(MACHINE_FILES))))
+    sent = SentFiles(dict(agent_looks.read_files(str(root), list(MACHINE_FILES))))
     assert detect(sent) == detect(root)
 
 
 @pytest.mark.parametrize("files", [PI, ORIN, LAPTOP], ids=["pi", "orin", "laptop"])
 def test_files_that_are_sent_tell_the_same_state(files: dict[str, bytes], tmp_path: Path) -> None:
     root = plant(tmp_path, files)
-    sent = SentFiles(dict(agent.read_files(str(root), list(STATE_FILES))))
+    sent = SentFiles(dict(agent_looks.read_files(str(root), list(STATE_FILES))))
     now = {"monotonic_ns": 0}
     assert read_state(sent).model_copy(update=now) == read_state(root).model_copy(update=now)
 
 
 def test_this_machine_sends_what_it_reads_of_itself() -> None:
     job = {"root": "/", "machine_files": list(MACHINE_FILES)}
-    sent = agent.describe_machine(job)
+    sent = agent_looks.describe_machine(job)
     event = MachineEvent(
         event="machine", files=sent["files"], facts=Facts.model_validate(sent["facts"]), missing=()
     )

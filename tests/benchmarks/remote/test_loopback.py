@@ -37,8 +37,10 @@ def test_end_to_end(server: Server, bundle: Bundle, tmp_path: Path) -> None:
         assert row.watched.before.monotonic_ns < row.watched.after.monotonic_ns
     assert result.machine.memory_bytes > 0
     assert result.settings.device in result.detected
-    assert not journal.exists()
     assert server.left_behind() == []
+    # What was measured is not lost before somebody has put the result away.
+    again = bench_remote(bundle, server.board(host="not.there.invalid"), QUICK, journal=journal)
+    assert again.rows == result.rows
 
 
 def test_lost_connection_is_taken_up_with_what_is_missing(
@@ -77,7 +79,6 @@ def test_killed_agent_loses_nothing_that_was_measured(server: Server, bundle: Bu
     result = bench_remote(bundle, server.board(), QUICK, journal=journal, report=said.append)
     assert [row.artifact for row in result.rows] == ARTIFACTS
     assert len([line for line in said if " measured (" in line]) == 1
-    assert not journal.exists()
 
 
 @pytest.mark.parametrize(
@@ -92,9 +93,22 @@ def test_host_key_that_is_unknown_or_changed_is_refused(
     assert caught.value.exit_code == EXIT_DEVICE
 
 
-def test_host_that_does_not_answer(server: Server, bundle: Bundle) -> None:
+def test_user_s_own_configuration_is_read(
+    server: Server, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.know("other_key")
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text((server.folder / "config").read_text())
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(DeviceError, match=r"^loopback: refused: .* is not the one in known_hosts"):
+        bench_remote(bundle, "loopback", QUICK)
+
+
+def test_host_that_does_not_answer(server: Server, bundle: Bundle, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
     with pytest.raises(DeviceError, match=r"^loopback: cannot be reached: "):
-        bench_remote(bundle, server.board(host="ssh://loopback:1", name="loopback"), QUICK)
+        bench_remote(bundle, server.board(host="ssh://loopback:1", name="loopback"), QUICK, journal=journal)
+    assert not journal.exists()
 
 
 def test_key_that_is_not_let_in(server: Server, bundle: Bundle, tmp_path: Path) -> None:
