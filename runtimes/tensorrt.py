@@ -36,6 +36,8 @@ from nanonet_edge.variants import Format
 #: A Jetson Nano takes its time to try kernels.
 _BUILD_SECONDS = 3600.0
 _RUN_SECONDS = 120.0
+#: How far the median of the exported times may be from the one that trtexec prints itself.
+_TOLERANCE = 0.05
 #: One inference, without warming up: for its result.
 _ONCE = ("--iterations=1", "--duration=0", "--warmUp=0")
 
@@ -194,7 +196,7 @@ class TensorRt(ArtifactRuntime):
         with tempfile.TemporaryDirectory(prefix="nanonet-edge-") as scratch:
             given, times = Path(scratch) / "input.bin", Path(scratch) / "times.json"
             given.write_bytes(x.tobytes())
-            self._run(
+            log = self._run(
                 f"--loadEngine={self._engine}",
                 f"--loadInputs={self.input.name}:{given}",
                 f"--exportTimes={times}",
@@ -204,7 +206,14 @@ class TensorRt(ArtifactRuntime):
                 "--exposeDMA",
                 timeout_s=_RUN_SECONDS + max_seconds,
             )
-            return trtexec.read_times(times)
+            samples = trtexec.read_times(times)
+        told = log.summary.get("Latency", {}).get("median")
+        found = float(np.median(samples)) / 1e6
+        if told is not None and abs(found - told) > _TOLERANCE * told:
+            raise RuntimeFailure(
+                f"{self.source}: trtexec printed a median of {told:g} ms and exported one of {found:g} ms"
+            )
+        return samples
 
     def _describe(self) -> RuntimeInfo:
         layers = self._layers

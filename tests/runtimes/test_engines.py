@@ -19,6 +19,7 @@ from nanonet_edge.extras import is_installed, require
 from nanonet_edge.manifest import record_file
 from nanonet_edge.quiet import Captured
 from nanonet_edge.runtimes import Runtime, RuntimeInfo, open_runtime
+from nanonet_edge.runtimes._nvidia import Gpu
 from nanonet_edge.runtimes._tflite_graph import Operator, read_execution
 from nanonet_edge.runtimes._tflite_interpreter import with_last_words
 from nanonet_edge.runtimes.litert import LiteRt
@@ -221,6 +222,7 @@ def test_a_provider_that_falls_back_is_refused(
     engine = require("onnxruntime")
     claimed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(engine, "get_available_providers", lambda: claimed)
+    monkeypatch.setattr("nanonet_edge.runtimes.onnx_runtime.find_gpu", lambda: Gpu("Orin", (8, 7)))
     with (
         pytest.warns(UserWarning, match="CUDAExecutionProvider"),
         pytest.raises(UnsupportedError, match="fell back from CUDAExecutionProvider"),

@@ -169,6 +169,15 @@ def test_probabilities_times_and_facts_come_through_the_program(artifact: Artifa
     assert {"--iterations=20", "--duration=2", "--exposeDMA"} <= set(timed)
 
 
+def test_times_that_contradict_what_is_printed_are_refused(artifact: Artifact, programs: Path) -> None:
+    install(programs, printed_median=2.5)
+    with (
+        open_runtime(artifact, "tensorrt") as engine,
+        pytest.raises(RuntimeFailure, match=r"printed a median of 2\.5 ms and exported one of 1\.295"),
+    ):
+        engine.time_invoke(np.zeros((1, 64, 64, 3), np.float32), 20, 0.0)
+
+
 def built(programs: Path) -> int:
     return sum(any(option.startswith("--onnx=") for option in call) for call in calls(programs))
 
