@@ -78,7 +78,8 @@ class MeanOfTiles(Pass):
     behind it amplifies that. So each column's remainder, its sum less what the stored mean stands
     for, is kept too, what is above zero and what is below it apart: a tensor behind a ReLU has no
     room for both. Means and remainders are the exact sum, which one depthwise convolution scales.
-    In float the remainders are zero.
+    In float the remainders are zero. That convolution has a kernel as large as what it sums (24x128
+    for a mean of 256x256): no size is documented, and none so large has been seen compiled.
     """
 
     name = "mean-of-tiles"
@@ -127,7 +128,7 @@ def _mean_of_tiles(
 
 
 def _weighted(name: str, source: str, kernel: npt.NDArray[np.float32], unit: float, activation: str) -> Node:
-    """A depthwise convolution whose weights are whole numbers of `unit`, stored like its input."""
+    """A depthwise convolution whose weights are whole numbers of `unit`; with a ReLU, stored as its input."""
     attributes: dict[str, Any] = {"strides": 1, "padding": "valid", "activation": activation}
     attributes["kernel_scales"] = np.full(kernel.shape[2], unit)
     attributes["stored_as_input"] = activation == "relu"
