@@ -28,6 +28,8 @@ from nanonet_edge.errors import UsageError
 from nanonet_edge.manifest import Record, Sha256, sha256_file
 
 CACHE_VARIABLE: Final = "NANONET_EDGE_EMULATION"
+#: How folders begin that a set-up works in, and that one which was killed leaves.
+BOOTSTRAP_PREFIX: Final = ".bootstrap-"
 _TREES: Final = ("root", "site")
 
 Tree = Literal["root", "site"]
@@ -128,6 +130,8 @@ class Place:
             # The record first: a removal that is cut off leaves an unfinished machine.
             (self.folder / f"{name}.json").unlink(missing_ok=True)
             shutil.rmtree(self.folder / name, ignore_errors=True)
+        for leftover in self.folder.glob(f"{BOOTSTRAP_PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
         return True

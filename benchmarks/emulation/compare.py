@@ -15,9 +15,12 @@ Array = npt.NDArray[Any]
 
 #: Differences up to this are what the order of additions explains in a float probability.
 FLOAT_STEP: Final = 1e-6
-#: What is allowed. The step was reached by the first networks that were tried; the trained ones that
-#: ship reach 1.6e-6 on LiteRT, 9e-6 on the old tflite-runtime and 6e-6 on onnxruntime.
+#: What is allowed between a LiteRT and itself, 0 to 1 being the scale. The trained networks that
+#: ship come to 1.6e-6 on real images.
 FLOAT_LIMIT: Final = 1e-5
+#: And between other engines, where they come to 9e-6. Arithmetic in half precision would show: it is
+#: off by 5e-4 and more.
+OTHER_FLOAT_LIMIT: Final = 1e-4
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,11 @@ def expectation(precision: Precision, guest: Engine, host: Engine) -> Expectatio
     kernels for int8 differ by architecture: a network amplifies that, so only masks can be judged.
     """
     is_same = guest == host
+    is_litert = is_same and guest.name == "litert"
     if precision.is_float:
-        return Expectation(limit=FLOAT_LIMIT, reason="float arithmetic, up to the order of additions")
-    if precision is Precision.STATIC_WI8_AI8 and guest.name == "litert" and is_same:
+        limit = FLOAT_LIMIT if is_litert else OTHER_FLOAT_LIMIT
+        return Expectation(limit=limit, reason="float arithmetic, up to the order of additions")
+    if precision is Precision.STATIC_WI8_AI8 and is_litert:
         return Expectation(limit=0.0, reason="integer kernels of one LiteRT: bit-identical")
     who = "its integer kernels differ by architecture" if is_same else f"the host ran {host}"
     return Expectation(limit=None, reason=f"{who}: only masks are judged")

@@ -43,7 +43,7 @@ def cpuinfo(core: str) -> str:
         "BogoMIPS": "108.00",
         "Features": features,
         "CPU implementer": f"{_ARM:#x}",
-        "CPU architecture": "8",
+        "CPU architecture": "7" if core == "max" else "8",
         "CPU variant": f"{variant:#x}",
         "CPU part": f"{part:#05x}",
         "CPU revision": str(revision),

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from nanonet_edge.atomic import replaced_folder
-from nanonet_edge.benchmarks.emulation.cache import Place, asked_of
+from nanonet_edge.benchmarks.emulation.cache import BOOTSTRAP_PREFIX, Place, asked_of
 from nanonet_edge.benchmarks.emulation.machines import MIRROR, PYTHON, SUITE, GuestMachine, Wheel
 from nanonet_edge.devices.wheels import fetch_wheels
 from nanonet_edge.errors import InputError, UsageError
@@ -93,9 +93,8 @@ def plan(place: Place, mirror: str = MIRROR) -> tuple[str, ...]:
 def set_up(place: Place, *, mirror: str = MIRROR, report: Report = lambda line: None) -> None:
     """Make the machine, or the trees of it that are missing, damaged or outdated.
 
-    Nothing is installed on this system and no root is needed: where this process has none,
-    mmdebstrap works in a user namespace. What it downloads is authenticated by Debian's keys; wheels
-    by digests that come with the toolkit.
+    Nothing is installed on this system, and no root is needed. What mmdebstrap downloads is
+    authenticated by Debian's keys; wheels by digests that come with the toolkit.
 
     Args:
         place: which machine, and where.
@@ -127,7 +126,7 @@ def set_up(place: Place, *, mirror: str = MIRROR, report: Report = lambda line: 
 
 def _make_root(place: Place, mirror: str) -> None:
     machine = place.machine
-    with tempfile.TemporaryDirectory(prefix=".bootstrap-", dir=place.folder) as temporary:
+    with tempfile.TemporaryDirectory(prefix=BOOTSTRAP_PREFIX, dir=place.folder) as temporary:
         archive = Path(temporary) / "root.tar"
         _bootstrap(machine, mirror, archive)
         shutil.rmtree(place.bytecode, ignore_errors=True)
@@ -144,7 +143,9 @@ def _make_root(place: Place, mirror: str) -> None:
 
 def _bootstrap(machine: GuestMachine, mirror: str, archive: Path) -> None:
     command = [
-        *("mmdebstrap", "--variant=extract", f"--architectures={machine.architecture}", "--format=tar"),
+        # Nothing of the packages is run, so neither root nor a name space of its own is needed.
+        *("mmdebstrap", "--mode=chrootless", "--variant=extract", "--format=tar"),
+        f"--architectures={machine.architecture}",
         # The downloaded packages are still there then, and their names tell the versions.
         '--extract-hook=cd "$1" && ls var/cache/apt/archives > package-versions || true',
         *(f"--include={','.join(machine.packages)}", SUITE, str(archive), mirror),

@@ -81,32 +81,27 @@ def verify(
     """
     if masks is not None and data is None:
         raise UsageError("--masks needs --data: whose masks are they?")
-    if emulate:
-        if device is None:
-            raise UsageError("--emulate needs --device: which board's processor?")
+    emulated = _emulated_device(device, emulate, count, threads)
+    if emulated is not None:
         from nanonet_edge.cli.verify_emulated import Asked, verify_emulated
 
-        verify_emulated(
-            bundle,
-            Asked(
-                device=device,
-                machine=machine,
-                data=data,
-                masks=masks,
-                limit=limit,
-                seed=seed,
-                artifacts=artifact or (),
-                engines=runtime or (),
-                min_dice=min_dice,
-                min_p5=min_p5,
-                output=output,
-                count=count,
-                as_json=as_json,
-            ),
+        asked = Asked(
+            device=emulated,
+            machine=machine,
+            data=data,
+            masks=masks,
+            limit=limit,
+            seed=seed,
+            artifacts=artifact or (),
+            engines=runtime or (),
+            min_dice=min_dice,
+            min_p5=min_p5,
+            output=output,
+            count=count,
+            as_json=as_json,
         )
+        verify_emulated(bundle, asked)
         return
-    if device is not None or count:
-        raise UsageError(f"{'--count' if device is None else '--device'} needs --emulate")
     from nanonet_edge.benchmarks.agreement import verify as run_verify
     from nanonet_edge.benchmarks.agreement_result import VERIFY_NAME, Thresholds
     from nanonet_edge.benchmarks.merge import verify_joined_to
@@ -153,6 +148,21 @@ def verify(
         common.note(f"joined to the earlier results of {len(joint.artifacts) - len(result.artifacts)} others")
     if not result.passed:
         raise typer.Exit(EXIT_VERDICT)
+
+
+def _emulated_device(device: str | None, emulate: bool, count: bool, threads: int) -> str | None:
+    """The device that is to be emulated, if any.
+
+    Raises:
+        UsageError: the options do not go together.
+    """
+    if not emulate and (device is not None or count):
+        raise UsageError(f"{'--count' if device is None else '--device'} needs --emulate")
+    if emulate and device is None:
+        raise UsageError("--emulate needs --device: which board's processor?")
+    if emulate and threads != 1:
+        raise UsageError(f"--emulate runs engines with one thread, found --threads {threads}")
+    return device
 
 
 def _images(data: Path | None, masks: Path | None, limit: int | None, seed: int) -> VerificationData:

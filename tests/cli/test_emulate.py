@@ -74,7 +74,7 @@ def test_verify_fails_where_outputs_differ(bundle: Path, programs: Path) -> None
     done = run_verify(bundle, "--artifact", "tiny.fp32.onnx")
     assert done.exit_code == 1
     assert "FAIL" in done.stdout
-    assert "expected outputs within 1e-05 of guest and host" in done.stderr
+    assert "expected outputs within 0.0001 of guest and host" in done.stderr
 
 
 def test_verify_fails_where_the_guest_crashes(bundle: Path, programs: Path) -> None:
@@ -110,6 +110,7 @@ def test_verify_with_count_does_both(bundle: Path, programs: Path) -> None:
     ("arguments", "error", "words"),
     [
         (["--emulate"], UsageError, "--emulate needs --device"),
+        (["--emulate", "--device", "raspberry-pi-4", "--threads", "2"], UsageError, "one thread"),
         (["--device", "raspberry-pi-4"], UsageError, "--device needs --emulate"),
         (["--count"], UsageError, "--count needs --emulate"),
         (["--device", "coral-usb", "--emulate"], UnsupportedError, "cannot be emulated"),

@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from nanonet_edge.benchmarks.emulation.compare import (
     FLOAT_LIMIT,
     FLOAT_STEP,
+    OTHER_FLOAT_LIMIT,
     Engine,
     compare_raw,
     expectation,
@@ -66,7 +67,8 @@ def test_what_is_not_finite_is_kept_out_of_the_figures(
         (Precision.STATIC_WI8_AI8, Engine("onnxruntime", "1"), Engine("onnxruntime", "1"), None),
         (Precision.DYNAMIC_WI8, LITERT, LITERT, None),
         (Precision.FP32, LITERT, LITERT, FLOAT_LIMIT),
-        (Precision.FP16, Engine("tflite-runtime", "2.14.0"), LITERT, FLOAT_LIMIT),
+        (Precision.FP16, Engine("tflite-runtime", "2.14.0"), LITERT, OTHER_FLOAT_LIMIT),
+        (Precision.FP32, Engine("onnxruntime", "1"), Engine("onnxruntime", "1"), OTHER_FLOAT_LIMIT),
     ],
 )
 def test_expectations(precision: Precision, guest: Engine, host: Engine, limit: float | None) -> None:

@@ -110,7 +110,7 @@ def test_outputs_that_are_off_fail(bundle: Bundle, place: Place) -> None:
     assert found.raw.max_difference == pytest.approx(0.001, rel=1e-3)
     (reason,) = found.reasons
     assert reason == (
-        "expected outputs within 1e-05 of guest and host, "
+        "expected outputs within 0.0001 of guest and host, "
         f"found {found.raw.differing} of {found.raw.values} values to differ, by up to 0.001"
     )
 
