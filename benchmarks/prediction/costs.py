@@ -21,6 +21,7 @@ class OperatorCost(Record):
     """One operator as an engine runs it.
 
     Attributes:
+        index: its place among the file's operators; those that an engine fuses are left out.
         op: as the format names it.
         macs: multiply-accumulates of its weighted sums, 0 for all others.
         input_bytes, output_bytes: activations read and written.
@@ -111,7 +112,7 @@ def network_cost(network: Network) -> NetworkCost:
         InputError: it has no operators.
     """
     network = simplify(network)
-    operators = tuple(_operator(network, index, step) for index, step in enumerate(network.steps))
+    operators = tuple(_operator(network, step) for step in network.steps)
     if not operators:
         raise InputError(f"{network.path}: expected a network, found no operators")
     values = network.values
@@ -129,11 +130,11 @@ def network_cost(network: Network) -> NetworkCost:
     )
 
 
-def _operator(network: Network, index: int, step: Step) -> OperatorCost:
+def _operator(network: Network, step: Step) -> OperatorCost:
     values = network.values
     reads = [values[key] for key in dict.fromkeys(step.reads)]
     return OperatorCost(
-        index=index,
+        index=step.index,
         name=step.name,
         op=step.op,
         kind=step.kind if step.kind in WEIGHTED else "move",

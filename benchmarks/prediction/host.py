@@ -101,11 +101,16 @@ def profile_from(machine: Machine, fp32: float, int8: float, copied: float, cloc
             "detection": {"nodes": ["/"], "source": "system"},
             "sources": {
                 "system": {"title": "what the operating system says"},
-                "calibration": {
-                    "title": "measured here just now, on one thread: LiteRT's 1x1 convolutions, a copy"
-                },
+                "calibration": {"title": _measured(fp32, int8, copied)},
             },
         }
+    )
+
+
+def _measured(fp32: float, int8: float, copied: float) -> str:
+    return (
+        f"measured here just now on one thread: a 1x1 convolution at {fp32 / 1e9:.3g} GFLOP/s in fp32 "
+        f"and {int8 / 1e9:.3g} GOP/s in int8, a copy at {copied / 1e9:.3g} GB/s"
     )
 
 

@@ -45,7 +45,7 @@ class PublishedFigure(Record):
 
     @property
     def family(self) -> str:
-        """The architecture, whatever its size."""
+        """The architecture, whatever its size: of "YOLOv8n-640" it is "YOLOv8"."""
         return self.network.partition("-")[0].rstrip("nsm")
 
 

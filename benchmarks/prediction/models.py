@@ -31,7 +31,6 @@ from nanonet_edge.benchmarks.prediction.roofline import (
 )
 from nanonet_edge.devices import Profile, load_catalogue
 from nanonet_edge.edgetpu import coral_report
-from nanonet_edge.tflite_file import read_tflite
 
 #: Whose processor takes over from a Coral accelerator that plugs into a host nobody named.
 ASSUMED_HOST: Final = "raspberry-pi-4"
@@ -176,12 +175,11 @@ def predict_on_tpu(request: Request) -> Outcome:
         raise Unpredictable("the Edge TPU computes in int8 alone: export with --int8")
     fit = read_fitted().tpu
     report = coral_report(path)
-    names = _result_names(path)
-    mapped = {names[one.index] for one in report.operators if one.mapped}
+    mapped = {one.index for one in report.operators if one.mapped}
     if not mapped:
         raise Unpredictable("the Edge TPU would map none of its operators: see `inspect --target coral`")
     summary = report.summary
-    rest = [one for one in cost.operators if one.name not in mapped]
+    rest = [one for one in cost.operators if one.index not in mapped]
     # What the host takes over has to come back over the link.
     crossing = cost.input_bytes + (rest[0].input_bytes if rest else cost.output_bytes)
     rates = tpu_rates(profile)
@@ -219,20 +217,13 @@ def _on_host(rest: Sequence[OperatorCost], request: Request, outcome: Outcome) -
     ceilings = cpu_ceilings(cpu_rates(host), fit.efficiency, request.threads)
     left = _operators(cost.model_copy(update={"operators": tuple(rest)}), "cpu", ceilings, 1.0)
     on_host = sum(operator.ms or 0.0 for operator in left)
-    by_name = {operator.name: operator for operator in left}
-    outcome.operators = tuple(by_name.get(operator.name, operator) for operator in outcome.operators)
+    moved = {operator.index: operator for operator in left}
+    outcome.operators = tuple(moved.get(operator.index, operator) for operator in outcome.operators)
     outcome.notes.append(
         f"on the host's processor {len(rest)} operators, {on_host:.1f} ms"
         + (f", if it is a {host.title}" if host is not profile else "")
     )
     return on_host
-
-
-def _result_names(path: Path) -> list[str]:
-    """The name of what each operator of a `.tflite` file puts out."""
-    file = read_tflite(path)
-    results = (file.output(operator) for operator in file.operators)
-    return ["" if result is None else result.name for result in results]
 
 
 def _operators(

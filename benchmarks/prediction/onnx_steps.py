@@ -46,7 +46,11 @@ def read_network(path: Path) -> Network:
     # protobuf's DecodeError, onnx's InferenceError and others share no base but Exception.
     except Exception as error:  # noqa: BLE001
         raise InputError(f"{path}: expected an ONNX model, found {type(error).__name__}") from None
-    steps = tuple(_step(node, values, path) for node in graph.node if node.op_type != "Constant")
+    steps = tuple(
+        _step(index, node, values, path)
+        for index, node in enumerate(graph.node)
+        if node.op_type != "Constant"
+    )
     constants = {initializer.name for initializer in graph.initializer}
     inputs = tuple(item.name for item in graph.input if item.name not in constants)
     return Network(path, "onnx", steps, values, inputs, tuple(item.name for item in graph.output))
@@ -76,7 +80,7 @@ def _dtype(onnx: Any, code: int) -> str:
     return {"float": "float32", "double": "float64"}.get(name, name)
 
 
-def _step(node: Any, values: dict[str, Value], path: Path) -> Step:
+def _step(index: int, node: Any, values: dict[str, Value], path: Path) -> Step:
     reads = tuple(name for name in node.input if name)
     writes = tuple(name for name in node.output if name)
     for name in (*reads, *writes):
@@ -85,7 +89,7 @@ def _step(node: Any, values: dict[str, Value], path: Path) -> Step:
     if not reads or not writes:
         raise InputError(f"{path}: operator '{node.op_type}': expected inputs and outputs, found none")
     kind, macs = _cost(node, values, path)
-    return Step(node.name or writes[0], node.op_type, kind, reads, writes, macs)
+    return Step(index, node.name or writes[0], node.op_type, kind, reads, writes, macs)
 
 
 def _cost(node: Any, values: dict[str, Value], path: Path) -> tuple[Kind | Passing, int]:

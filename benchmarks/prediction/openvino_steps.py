@@ -89,7 +89,7 @@ class _Reader:
         steps: list[Step] = []
         inputs: list[str] = []
         outputs: list[str] = []
-        for layer in _in_order(self.layers, self.arriving):
+        for index, layer in enumerate(_in_order(self.layers, self.arriving)):
             kind = layer.attrib["type"]
             reads = self.reads(layer)
             writes = self.writes(layer)
@@ -98,7 +98,7 @@ class _Reader:
             elif kind == "Result":
                 outputs += reads
             elif kind != "Const":
-                steps.append(self.step(layer, reads, writes))
+                steps.append(self.step(index, layer, reads, writes))
         return Network(self.path, "openvino", tuple(steps), self.values, tuple(inputs), tuple(outputs))
 
     def reads(self, layer: ET.Element) -> tuple[str, ...]:
@@ -121,14 +121,14 @@ class _Reader:
             keys.append(key)
         return tuple(keys)
 
-    def step(self, layer: ET.Element, reads: tuple[str, ...], writes: tuple[str, ...]) -> Step:
+    def step(self, index: int, layer: ET.Element, reads: tuple[str, ...], writes: tuple[str, ...]) -> Step:
         name, op = layer.attrib.get("name", ""), layer.attrib["type"]
         if not reads or not writes:
             raise ValueError(f"layer '{name}' has no inputs or no outputs")
         kind, macs = self.cost(
             op, [self.values[key].shape for key in reads], self.values[writes[0]].shape, layer
         )
-        return Step(name, op, kind, reads, writes, macs)
+        return Step(index, name, op, kind, reads, writes, macs)
 
     def cost(
         self, op: str, inputs: list[tuple[int, ...]], result: tuple[int, ...], layer: ET.Element

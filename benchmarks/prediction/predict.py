@@ -80,7 +80,7 @@ def predict_artifact(
         artifact=name or path.name,
         format=cost.format,
         arithmetic=cost.arithmetic,
-        bytes=path.stat().st_size,
+        bytes=_size(path),
         macs=cost.macs,
         bytes_moved=cost.bytes_moved,
         unit=unit,
@@ -141,6 +141,13 @@ def result_of(rows: Sequence[Prediction], profile: Profile, *, bundle: Bundle | 
         rows=tuple(rows),
         measure=f"nanonet-edge bench {where}{there}",
     )
+
+
+def _size(path: Path) -> int:
+    """Bytes of an artifact's files: an OpenVINO IR keeps its weights in a second one."""
+    weights = path.with_suffix(".bin")
+    two = path.suffix.lower() == ".xml" and weights.is_file()
+    return path.stat().st_size + (weights.stat().st_size if two else 0)
 
 
 def _runner(file_format: str, profile: Profile, engine: str | None) -> tuple[Unit, str]:

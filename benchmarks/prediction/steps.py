@@ -52,8 +52,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Step:
-    """One operator: `op` as the format names it, `reads` and `writes` the keys of values."""
+    """One operator: its place in the file, `op` as the format names it, keys of what it reads and writes."""
 
+    index: int
     name: str
     op: str
     kind: Kind | Passing

@@ -37,6 +37,7 @@ def read_network(path: Path) -> Network:
     }
     steps = tuple(
         Step(
+            index=operator.index,
             name=_name(file, operator),
             op=operator.name,
             kind=_kind(file, operator),

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from onnx import helper
 
+from nanonet_edge.benchmarks.emulation.instructions import CLASSES
+from nanonet_edge.benchmarks.emulation.result import CountResult, CountRow, Emulated
 from nanonet_edge.benchmarks.prediction import (
     PredictResult,
     calibrated_profile,
@@ -211,11 +213,43 @@ def test_cycles_per_instruction_follow_the_published_ratios() -> None:
         cycles_per_instruction("Cortex-A53", "fp32")
 
 
-def test_counts_of_another_device_are_refused(devices: Catalogue, tmp_path: Path) -> None:
+def counted(tiny: Bundle) -> CountResult:
+    """What `emulate count` writes."""
+    emulated = Emulated(
+        device="raspberry-pi-4",
+        machine="aarch64",
+        core="cortex-a72",
+        qemu="7.2",
+        contents={},
+        host=read_machine(),
+    )
+    classes = dict.fromkeys(CLASSES, 0) | {"fp32_fma": 7, "branch": 3}
+    rows = (
+        CountRow(artifact="a.tflite", engine="litert", total=10, classes=classes),
+        CountRow(artifact="a.tflite", engine="tflite-runtime", total=10, classes=classes),
+        CountRow(artifact="b.tflite", engine="litert", failure="it crashed"),
+    )
+    return CountResult(
+        created="2024-01-01T00:00:00+00:00",
+        bundle="tiny",
+        manifest_sha256=tiny.manifest_sha256,
+        emulated=emulated,
+        rows=rows,
+    )
+
+
+def test_counts_are_those_of_litert_on_that_device(tiny: Bundle, devices: Catalogue, tmp_path: Path) -> None:
     path = tmp_path / "count.json"
+    save_result(counted(tiny), path)
+    board = devices.get("raspberry-pi-4")
+    assert load_counts(path, board, tiny.manifest_sha256) == {"a.tflite": 10}
+    with pytest.raises(InputError, match="expected counts for raspberry-pi-5, found raspberry-pi-4"):
+        load_counts(path, devices.get("raspberry-pi-5"))
+    with pytest.raises(InputError, match="found those of another"):
+        load_counts(path, board, "0" * 64)
     path.write_text(json.dumps({"kind": "bench"}))
     with pytest.raises(InputError, match="expected schema_version"):
-        load_counts(path, devices.get("raspberry-pi-4"))
+        load_counts(path, board)
 
 
 def test_this_machine_reaches_in_the_model_what_was_measured() -> None:
