@@ -96,12 +96,13 @@ class Server:
         return list(self.temporary.glob("nanonet-edge-*"))
 
     def kill_agent(self) -> None:
-        """Kill every agent on the board, as a board short of memory does."""
-        for process in psutil.process_iter(["cmdline"]):
-            words = process.info["cmdline"] or []
-            # run, the folder's name, where it is
-            if len(words) > 3 and words[-3] == "run" and words[-2].startswith("nanonet-edge-"):
-                process.kill()
+        """Kill this board's agent, as a board short of memory does."""
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                words = process.cmdline()
+                # run, the folder's name, where it is
+                if len(words) > 3 and words[-3] == "run" and words[-2].startswith("nanonet-edge-"):
+                    process.kill()
 
     def fake_program(self, name: str, script: str) -> Path:
         """A shell script on the board."""

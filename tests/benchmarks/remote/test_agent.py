@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import io
+import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -111,3 +115,42 @@ def test_wheels_are_unpacked_once(tmp_path: Path) -> None:
 
 def test_board_without_wheels_uses_its_own(tmp_path: Path) -> None:
     assert agent.unpack_wheels(tmp_path) is None
+
+
+def test_agent_that_lost_its_home_removes_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "RETURN_SECONDS", 0.0)
+    folder = tmp_path / "nanonet-edge-x"
+    folder.mkdir()
+    agent.replace_earlier_agent(folder)
+    agent.wait_for_return(folder)
+    assert not folder.exists()
+
+
+def test_folder_of_a_later_agent_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "RETURN_SECONDS", 0.0)
+    (tmp_path / "agent.pid").write_text(str(os.getpid() + 1))
+    agent.wait_for_return(tmp_path)
+    assert tmp_path.exists()
+
+
+def test_earlier_agent_in_the_same_folder_is_ended(tmp_path: Path) -> None:
+    folder = tmp_path / "nanonet-edge-x"
+    folder.mkdir()
+    command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)", "run", folder.name, ""]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as earlier:
+        assert earlier.stdout is not None
+        earlier.stdout.readline()
+        (folder / "agent.pid").write_text(str(earlier.pid))
+        agent.replace_earlier_agent(folder)
+        assert earlier.wait(timeout=30) == -signal.SIGTERM
+    assert (folder / "agent.pid").read_text() == str(os.getpid())
+
+
+def test_home_is_gone_when_it_closes_the_connection() -> None:
+    home = agent.Home(io.StringIO("\n\n"))
+    for _ in range(1000):
+        if home.is_gone:
+            break
+        time.sleep(0.01)
+    assert home.is_gone
+    assert not agent.Home(None).is_gone

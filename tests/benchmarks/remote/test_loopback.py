@@ -81,6 +81,18 @@ def test_killed_agent_loses_nothing_that_was_measured(server: Server, bundle: Bu
     assert len([line for line in said if " measured (" in line]) == 1
 
 
+def test_engine_that_takes_its_process_down_is_a_failed_row(
+    server: Server, bundle: Bundle, tmp_path: Path
+) -> None:
+    engine = tmp_path / "site" / "onnxruntime" / "__init__.py"
+    engine.parent.mkdir(parents=True)
+    engine.write_text("import os\nos.kill(os.getpid(), 9)\n")
+    board = server.board(site=str(tmp_path / "site"))
+    result = bench_remote(bundle, board, QUICK, artifacts=ARTIFACTS[:1])
+    (failure,) = result.failures
+    assert failure == ("tiny.fp32.onnx on onnxruntime: the measuring process died: SIGKILL (out of memory?)")
+
+
 @pytest.mark.parametrize(
     ("key", "words"), [("", "is not in known_hosts"), ("other_key", "is not the one in known_hosts")]
 )
