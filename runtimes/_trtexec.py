@@ -1,7 +1,7 @@
 """NVIDIA's trtexec: found, run with a time limit, and what it prints and exports, read.
 
 It has ended with success although the engine could not be loaded, so its own word is not enough:
-an engine counts as loaded where it says how long that took. Formats as in TensorRT 8.2 to 10.
+an engine counts as loaded where it says how long that took. Options and formats as in TensorRT 8.5 to 10.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ def _counting(result: BenchResult) -> Iterator[tuple[BenchRow, Measurement]]:
 
 
 def _table(result: BenchResult, where: str) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     processor = result.machine.cpu_model or "an unnamed processor"
@@ -52,9 +53,10 @@ def _table(result: BenchResult, where: str) -> Table:
             "\nreference: the unrewritten Keras model at fp32, model.predict image by image; "
             "FPS ratio: to it, in interleaved rounds, with its 95 % interval"
         )
+    caption += "".join(f"\ndoes not count: {objection}" for objection in result.objections)
     board = "" if result.settings.device == "cpu" else f"{result.settings.device}, "
     title = f"measured on {where} ({board}{processor}), threads: {result.settings.threads}; times in ms"
-    table = Table(title=title, caption=caption)
+    table = Table(title=escape(title), caption=escape(caption))
     for column in ("artifact", "runtime", "computed in"):
         table.add_column(column)
     columns = ["invoke p50", "p90", "p99", "frame p50", "p90", "p99", "FPS", "load", "first", "MiB", "KiB"]

@@ -101,6 +101,7 @@ def test_throttled_run_is_marked_and_its_figures_are_not_printed(
     assert "2.00" not in done.stdout
     said = f"does not count: {ONNX} on onnxruntime: undervoltage (get_throttled 0x50005)"
     assert said in done.stderr
+    assert said in done.stdout
     (row,) = saved(bundle).rows
     assert row.measurement is not None
     assert row.objection == "undervoltage (get_throttled 0x50005); throttled (get_throttled 0x50005)"
