@@ -14,6 +14,7 @@ from nanonet_edge.benchmarks.agreement import Progress, Reference, check_golden,
 from nanonet_edge.benchmarks.agreement_data import VerificationData
 from nanonet_edge.benchmarks.agreement_result import Thresholds
 from nanonet_edge.benchmarks.emulation.compare import Engine, compare_raw, expectation, shortfall
+from nanonet_edge.benchmarks.emulation.cpus import known_cores
 from nanonet_edge.benchmarks.emulation.emulator import Emulator, Job
 from nanonet_edge.benchmarks.emulation.machines import GuestMachine
 from nanonet_edge.benchmarks.emulation.result import Emulated, EmulatedResult, EmulatedRow, Frames
@@ -96,6 +97,11 @@ def core_of(profile: Profile, machine: GuestMachine) -> str:
     core = profile.emulation.qemu_cpu
     if core.value is None:
         raise UnsupportedError(f"{profile.name} cannot be emulated: {core.reason}")
+    if core.value not in known_cores():
+        known = ", ".join(known_cores())
+        raise UnsupportedError(
+            f"{profile.name} cannot be emulated: expected a core among {known}, found {core.value}"
+        )
     return machine.core or core.value
 
 

@@ -187,12 +187,15 @@ def count_table(result: CountResult) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from nanonet_edge.benchmarks.emulation.instructions import CLASSES
+    from nanonet_edge.benchmarks.emulation.instructions import CLASSES, MEANING
 
     used = [name for name in CLASSES if any(row.classes.get(name, 0) >= 5000 for row in result.rows)]
     where = f"{result.emulated.device} ({result.emulated.core}, emulated)"
     title = f"{result.bundle}: million instructions per inference on {where}"
-    table = Table("artifact", "runtime", title=title, title_justify="left")
+    meanings = "\n".join(f"{name.replace('_', ' ')}: {MEANING[name]}" for name in used)
+    table = Table(
+        "artifact", "runtime", title=title, title_justify="left", caption=meanings, caption_justify="left"
+    )
     for name in ("total", *used):
         table.add_column(name.replace("_", " "), justify="right")
     for row in result.rows:

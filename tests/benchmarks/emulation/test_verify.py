@@ -198,6 +198,14 @@ def test_what_cannot_be_emulated_says_why() -> None:
         core_of(profile, AARCH64)
 
 
+def test_core_that_cannot_be_described_is_refused() -> None:
+    profile = load_catalogue().profiles["raspberry-pi-4"]
+    core = profile.emulation.qemu_cpu.model_copy(update={"value": "cortex-x9"})
+    own = profile.model_copy(update={"emulation": profile.emulation.model_copy(update={"qemu_cpu": core})})
+    with pytest.raises(UnsupportedError, match=r"expected a core among cortex-a53, .*, found cortex-x9"):
+        core_of(own, AARCH64)
+
+
 def test_host_runs_the_same_engine_where_it_is_installed(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
