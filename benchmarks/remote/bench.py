@@ -14,6 +14,7 @@ from typing_extensions import Self
 from nanonet_edge.benchmarks.remote.boards import Board, board_at
 from nanonet_edge.benchmarks.remote.job import Job, make_job
 from nanonet_edge.benchmarks.remote.journal import Journal, forget
+from nanonet_edge.benchmarks.remote.outcome import boards_called
 from nanonet_edge.benchmarks.remote.session import measure_board
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.errors import DeviceError, NanonetEdgeError
@@ -150,6 +151,8 @@ def _job(
     runtimes: Sequence[str] | None,
     artifacts: Sequence[str] | None,
 ) -> Job:
+    if board.device is not None:
+        boards_called(board.device)  # refuses an unknown name before any board is asked
     if board.threads is not None:
         settings = settings.model_copy(update={"threads": board.threads})
     return make_job(bundle, settings, runtimes, artifacts)
@@ -157,7 +160,7 @@ def _job(
 
 async def _measure(board: Board, job: Job, path: Path | None, report: Report) -> BoardResult:
     """Measure one board; whatever goes wrong with it is its failure."""
-    journal = Journal(path, job, board.name)
+    journal = Journal(path, job, board.name, board.device)
     if journal.resumed:
         report(f"{board.name}: {journal.resumed} of {len(job.pairs)} were measured earlier: {path}")
     failure = None
@@ -169,7 +172,7 @@ async def _measure(board: Board, job: Job, path: Path | None, report: Report) ->
             failure += f"; {journal.outcome.progress} measured, kept in {path}: run again to go on"
     result = None
     try:
-        result = journal.outcome.result(board.device) if journal.outcome.done else None
+        result = journal.outcome.result() if journal.outcome.done else None
     except DeviceError as error:
         failure = failure or str(error)
     if path is not None and not journal.outcome.done:

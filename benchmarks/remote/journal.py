@@ -32,15 +32,19 @@ class Journal:
     Args:
         path: of the file; None to keep nothing. One of the same job is gone on from, one of another
             job, or a damaged one, is begun anew.
+        job: what is measured.
+        source: the board's name, for messages.
+        expected: the device that the board must be.
     """
 
-    def __init__(self, path: Path | None, job: Job, source: str) -> None:
+    def __init__(self, path: Path | None, job: Job, source: str, expected: str | None = None) -> None:
         self.path = path
         self.outcome = Outcome(job, source)
         self.resumed = 0
         self._job = job
         if path is not None:
             self._open(path, source)
+        self.outcome.expected = expected
 
     def _open(self, path: Path, source: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -137,12 +137,14 @@ def bring_home(path: Path, bundle: Bundle, device: str | None = None) -> BenchRe
         device: the profile or family that the board is expected to be; None for its own word.
 
     Raises:
-        InputError: it is no such file, is of another bundle, or holds what no agent says.
+        InputError: it is no such file, is of another bundle or device, or holds what no agent says.
+        UsageError: no device or family is called `device`.
     """
     try:
         outcome = read_events(path, bundle=bundle)
         if not outcome.ended:
             raise InputError(f"{path}: expected a whole result, found the beginning of one")
-        return outcome.result(device)
+        outcome.expected = device
+        return outcome.result()
     except DeviceError as error:
         raise InputError(str(error)) from None

@@ -51,6 +51,7 @@ class Outcome:
         machine: what the board said of itself.
         ended: whether the agent tried every pair.
         source: the board or file, for messages.
+        expected: the device that the board must be; None for what it says it is.
 
     Raises (by `take`):
         DeviceError: an event that cannot follow those before it; names `source`.
@@ -61,6 +62,7 @@ class Outcome:
         self.machine: MachineEvent | None = None
         self.ended = False
         self.source = source
+        self.expected: str | None = None
         self._states: dict[int, list[StateEvent]] = {}
         self._done: dict[int, ResultEvent | FailureEvent] = {}
 
@@ -106,6 +108,7 @@ class Outcome:
                 f"{self.source}: expected the same board as before ({_board_name(self.machine)}), "
                 f"found {_board_name(event)}"
             )
+        choose_device(self.expected, detect(SentFiles(event.files)).names, self.source)
         self.machine = event
 
     def _take_of_pair(self, event: StateEvent | ResultEvent | FailureEvent) -> None:
@@ -127,14 +130,11 @@ class Outcome:
             )
         self._done[event.pair] = event
 
-    def result(self, device: str | None = None) -> BenchResult:
+    def result(self) -> BenchResult:
         """The result of the pairs that are done.
 
-        Args:
-            device: the profile that the board is expected to be; None for what it says of itself.
-
         Raises:
-            DeviceError: nothing came home, or the board is another device.
+            DeviceError: nothing came home, or the board is not the one that is expected.
         """
         if self.machine is None or not self._done:
             raise DeviceError(f"{self.source}: nothing was measured")
@@ -147,7 +147,7 @@ class Outcome:
             machine=describe_board(self.machine),
             detected=detected,
             settings=self.job.settings.model_copy(
-                update={"device": choose_device(device, detected, self.source)}
+                update={"device": choose_device(self.expected, detected, self.source)}
             ),
             frames=camera_frames(bundle)[1],
             rows=tuple(self._row(number) for number in sorted(self._done)),
@@ -177,6 +177,24 @@ class Outcome:
         )
 
 
+def boards_called(device: str) -> frozenset[str]:
+    """The profiles that a device's or a family's name stands for.
+
+    Raises:
+        UsageError: no device or family is called so.
+        UnsupportedError: it is an accelerator.
+    """
+    catalogue = load_catalogue()
+    members = [one for one in catalogue.profiles.values() if one.family == device]
+    profiles = members or [catalogue.get(device)]
+    boards = frozenset(profile.name for profile in profiles if profile.kind != "accelerator")
+    if not boards:
+        raise UnsupportedError(
+            f"device {device} is an accelerator: from afar a board's processor is measured"
+        )
+    return boards
+
+
 def choose_device(expected: str | None, detected: tuple[str, ...], source: str) -> str:
     """The device that a board's figures go by: what was expected, if it is that.
 
@@ -185,20 +203,12 @@ def choose_device(expected: str | None, detected: tuple[str, ...], source: str) 
         detected: names of profiles, the board's first.
 
     Raises:
-        UsageError: no device or family is called so.
-        UnsupportedError: it is an accelerator.
+        UsageError, UnsupportedError: see `boards_called`.
         DeviceError: the board is another device.
     """
     if expected is None:
         return detected[0] if detected else "cpu"
-    catalogue = load_catalogue()
-    members = [one for one in catalogue.profiles.values() if one.family == expected]
-    profiles = members or [catalogue.get(expected)]
-    boards = {profile.name for profile in profiles if profile.kind != "accelerator"}
-    if not boards:
-        raise UnsupportedError(
-            f"device {expected} is an accelerator: from afar a board's processor is measured"
-        )
+    boards = boards_called(expected)
     found = next((name for name in detected if name in boards), None)
     if found is None:
         raise DeviceError(

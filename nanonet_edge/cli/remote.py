@@ -41,7 +41,7 @@ def bench_hosts(
         settings: as for this machine; `device` in it is not looked at.
         host: one board, as ssh is told: "pi5", "user@pi5.local".
         hosts: a file of boards (see `nanonet_edge.benchmarks.remote.read_boards`); one of the two.
-        runtimes, artifacts: as of `nanonet_edge.benchmarks.bench.bench`.
+        runtimes, artifacts: see `nanonet_edge.benchmarks.remote.make_job`.
         device: what the board is expected to be, by profile or family; None to take what it says.
         output: where the JSON goes; None for a file in the bundle's results named after the host.
         as_json: print JSON instead of tables.
