@@ -31,7 +31,9 @@ from nanonet_edge.export.calibration import (
     load_calibration,
 )
 from nanonet_edge.export.coral import write_coral
-from nanonet_edge.export.mixed import JOURNAL_NAME, MixedGraph, MixedJudge, MixedSearch, trials_key
+from nanonet_edge.export.mixed import JOURNAL_NAME, MixedJudge, MixedSearch
+from nanonet_edge.export.mixed_graph import MixedGraph
+from nanonet_edge.export.mixed_limits import FileLimits
 from nanonet_edge.export.options import DEFAULT_VARIANT, ExportOptions
 from nanonet_edge.export.precision import SUPPORTED_STRAIGHT, check_operations
 from nanonet_edge.export.sources import calibration_folder, generated_frames
@@ -219,7 +221,7 @@ class _Export:
         calibration = self._calibration(rewritten.graph) if integer else None
         floats: frozenset[str] = frozenset()
         if calibration is not None and any(p is Precision.MIXED for _, p in pairs):
-            floats = self._assign(MixedGraph(rewritten.graph, calibration))
+            floats = self._assign(MixedGraph(calibration))
         return partial(
             ArtifactWriter,
             name=self.name,
@@ -233,6 +235,7 @@ class _Export:
     def _assign(self, graph: MixedGraph) -> frozenset[str]:
         """Search which layers precision `mixed` leaves in float."""
         frames, options = self._frames(), self.options
+        limits = FileLimits(graph, options.max_kib, options.max_ms)
         size = graph.exact.size
         contract = InputContract(name=graph.exact.input.name, shape=(1, size, size, 3))
         tensors = list(islice(frames.tensors(contract), options.trials))
@@ -242,14 +245,19 @@ class _Export:
             min_dice=options.min_dice,
             frames=len(tensors),
             journal=self.journal,
-            key=trials_key(graph, frames.digest, len(tensors)),
+            key=graph.key(frames.digest, len(tensors)),
             progress=self.progress,
+            limits=limits,
         )
         found = search.run()
         self.say(
             f"mixed: {len(found.floats)} of {len(graph.layers)} layers in fp32, mean Dice "
             f"{found.mean_dice:.4f} on {len(tensors)} calibration frames (predicted); {self.journal}"
         )
+        if found.mean_dice < options.min_dice:
+            self.say(f"mixed: {limits} allow no more: {options.min_dice:g} is not reached")
+        if not limits.admit(frozenset(found.floats)):
+            self.say(f"mixed: not even all layers in integers keep to {limits}")
         return frozenset(found.floats)
 
     def _prepare_straight(self, pairs: Sequence[tuple[Format, Precision]]) -> Callable[[Path], Writer]:

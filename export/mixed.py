@@ -12,10 +12,7 @@ journal: a search that was killed goes on where it was.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -27,12 +24,12 @@ from nanonet_edge import masks
 from nanonet_edge.atomic import write_text
 from nanonet_edge.contract import PROBABILITY_THRESHOLD
 from nanonet_edge.errors import UsageError
-from nanonet_edge.export.calibration import Calibration
+from nanonet_edge.export.mixed_graph import Floats, MixedGraph
+from nanonet_edge.export.mixed_limits import FileLimits
 from nanonet_edge.export.mixed_writers import build_mixed_onnx
 from nanonet_edge.export.onnx_graph import INPUT_NAME, build_onnx
 from nanonet_edge.export.quantization import as_uint8, plan_activations
 from nanonet_edge.extras import require
-from nanonet_edge.graph import CONVOLUTIONS, Graph
 from nanonet_edge.manifest import Record
 
 JOURNAL_NAME: Final = "mixed.json"
@@ -41,11 +38,7 @@ DEFAULT_TRIALS: Final = 16
 
 Tensor = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
-Floats = frozenset[str]
 Progress = Callable[[str, int, int], None]
-
-#: Not layers: the input's pixels are exact in 8 bits, and a mask is made of what came before.
-_NO_LAYERS = frozenset({"input", "mask"})
 
 
 class Trial(Record):
@@ -64,7 +57,7 @@ class MixedResult(Record):
     """`mixed.json`: what was tried and what came of it; `result` is None until it is known.
 
     `key` is a digest of all that the trials depend on. `ranking` lists the layers by what their
-    rounding costs, `floats` of the result in the graph's order.
+    rounding costs (none where no layer need be in float), `floats` of the result in the graph's order.
     """
 
     schema_version: Literal[1] = 1
@@ -77,44 +70,6 @@ class MixedResult(Record):
     ranking: tuple[str, ...] = ()
     result: Trial | None = None
     trials: tuple[Trial, ...] = ()
-
-
-@dataclass(frozen=True)
-class MixedGraph:
-    """A graph with layers of both kinds.
-
-    Attributes:
-        exact: rewritten, with its own weights.
-        calibration: the same graph with rounded weights, and its ranges.
-    """
-
-    exact: Graph
-    calibration: Calibration
-
-    def assigned(self, floats: Floats) -> Graph:
-        """The graph whose float layers have exact weights and the others rounded ones."""
-        nodes = (node if node.name in floats else self.calibration.graph[node.name] for node in self.exact)
-        return Graph(tuple(nodes), self.exact.output)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """What can be in float or in integers, in order."""
-        return tuple(node.name for node in self.exact if node.op not in _NO_LAYERS)
-
-    def work(self) -> dict[str, int]:
-        """Multiply-accumulates of each layer; its elements where it has no kernel."""
-        shapes = self.exact.shapes()
-        return {
-            node.name: prod(shapes[node.name][:2]) * node.weights["kernel"].size
-            if node.op in CONVOLUTIONS
-            else prod(shapes[node.name])
-            for node in self.exact
-        }
-
-    def freed(self, tensors: Iterable[str]) -> Floats:
-        """The layers that must be in float so that these tensors are never rounded."""
-        readers, layers = self.exact.consumers(), set(self.layers)
-        return frozenset(name for tensor in tensors for name in (tensor, *readers[tensor]) if name in layers)
 
 
 class MixedJudge:
@@ -172,6 +127,7 @@ class MixedSearch:
         journal: file of trials; goes on with what is there for the same `key`.
         key: digest of all that trials depend on.
         progress: called with ("mixed", trials, an estimate of how many).
+        limits: of the TFLite file; None sets none.
     """
 
     def __init__(
@@ -184,7 +140,9 @@ class MixedSearch:
         journal: Path,
         key: str,
         progress: Progress,
+        limits: FileLimits | None = None,
     ) -> None:
+        self._limits = limits or FileLimits(graph)
         self._graph, self._judge, self._journal, self._progress = graph, judge, journal, progress
         self._state = MixedResult(key=key, min_dice=min_dice, frames=frames, layers=graph.layers)
         earlier = _read_journal(journal)
@@ -195,10 +153,13 @@ class MixedSearch:
 
     def run(self) -> Trial:
         """Search, and write the journal as it goes; returns the assignment that was found."""
-        floats, ranking = frozenset[str](), self._graph.layers
+        floats: Floats = frozenset()
+        ranking: tuple[str, ...] = ()
         if not self._reaches(floats):
             ranking = self._rank()
             floats = self._prune(self._grow(ranking))
+            if not self._limits.admit(floats):
+                floats = self._fill(ranking)
         order = tuple(name for name in self._graph.layers if name in floats)
         result = Trial(kind="file", floats=order, mean_dice=self._dice("file", floats))
         self._state = self._state.model_copy(update={"ranking": ranking, "result": result})
@@ -234,6 +195,11 @@ class MixedSearch:
                 floats = fewer
         return floats
 
+    def _fill(self, ranking: Sequence[str]) -> Floats:
+        """Where what is needed does not fit: the longest head of the ranking that does."""
+        heads = (self._graph.freed(ranking[:count]) for count in range(len(ranking), -1, -1))
+        return next((floats for floats in heads if self._limits.admit(floats)), frozenset())
+
     def _reaches(self, floats: Floats) -> bool:
         return self._dice("file", floats) >= self._state.min_dice
 
@@ -259,17 +225,6 @@ def _read_journal(path: Path) -> MixedResult | None:
         return MixedResult.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError):
         return None
-
-
-def trials_key(graph: MixedGraph, frames_digest: str, frames: int) -> str:
-    """A digest of weights, ranges and frames: trials of another key mean nothing here."""
-    digest = hashlib.sha256(f"{frames_digest}:{frames}".encode())
-    for node in graph.calibration.graph:
-        digest.update(f"{node.name}:{graph.calibration.ranges[node.name]}".encode())
-        for source in (node, graph.exact[node.name]):
-            for name in sorted(source.weights):
-                digest.update(np.ascontiguousarray(source.weights[name]).tobytes())
-    return digest.hexdigest()
 
 
 def check_min_dice(min_dice: float) -> float:

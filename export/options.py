@@ -48,6 +48,8 @@ class ExportOptions:
         method: how ranges are chosen from what was seen.
         rounding: how weights are rounded; "nearest" is there for comparison.
         min_dice: mean Dice with the float graph's masks that precision `mixed` must reach.
+        max_kib: the TFLite file of precision `mixed` gets no larger, even if it misses `min_dice`.
+        max_ms: nor slower in LiteRT on one thread of this machine (median of an inference).
         trials: how many frames judge it.
     """
 
@@ -69,6 +71,8 @@ class ExportOptions:
     method: Method = DEFAULT_METHOD
     rounding: Rounding = DEFAULT_ROUNDING
     min_dice: float = DEFAULT_MIN_DICE
+    max_kib: float | None = None
+    max_ms: float | None = None
     trials: int = DEFAULT_TRIALS
 
     def pairs(self, report: Report) -> list[tuple[Format, Precision]]:
@@ -82,12 +86,7 @@ class ExportOptions:
             raise UsageError("--untrained means random weights: drop --weights")
         if self.straight:
             self._check_straight()
-        if self.min_dice != DEFAULT_MIN_DICE and Precision.MIXED not in self.precisions:
-            raise UsageError("--min-dice is what precision mixed must reach: add --precision mixed")
-        if Precision.MIXED in self.precisions:
-            check_min_dice(self.min_dice)
-            if self.boundary.head is Head.MASK:
-                raise UnsupportedError("mixed is judged by probabilities: drop --head mask")
+        self._check_mixed()
         formats = self.formats or (tuple(Format) if self.target is None else CORAL_PAIR[:1])
         pairs = combinations(
             formats, self._precisions(report), explicit=bool(self.formats), straight=self.straight
@@ -102,6 +101,20 @@ class ExportOptions:
         if self.target is Target.CORAL and CORAL_PAIR not in pairs:
             raise UsageError("--target coral needs the int8 TFLite file: add --int8 and --format tflite")
         return pairs
+
+    def _check_mixed(self) -> None:
+        limited = self.max_kib is not None or self.max_ms is not None
+        if Precision.MIXED not in self.precisions:
+            if self.min_dice != DEFAULT_MIN_DICE or limited:
+                raise UsageError(
+                    "--min-dice, --max-kib and --max-ms are for precision mixed: add --precision mixed"
+                )
+            return
+        check_min_dice(self.min_dice)
+        if self.boundary.head is Head.MASK:
+            raise UnsupportedError("mixed is judged by probabilities: drop --head mask")
+        if limited and self.formats and Format.TFLITE not in self.formats:
+            raise UsageError("--max-kib and --max-ms are of the TFLite file: add --format tflite")
 
     def _check_straight(self) -> None:
         if self.target is not None:

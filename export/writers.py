@@ -18,7 +18,7 @@ from nanonet_edge.contract import (
 )
 from nanonet_edge.errors import UnsupportedError
 from nanonet_edge.export.calibration import Calibration
-from nanonet_edge.export.mixed import MixedGraph
+from nanonet_edge.export.mixed_graph import MixedGraph
 from nanonet_edge.export.mixed_writers import MixedTfliteWriter, build_mixed_onnx
 from nanonet_edge.export.onnx_graph import INPUT_NAME, build_onnx
 from nanonet_edge.export.openvino_ir import openvino_plan, write_openvino
@@ -148,7 +148,7 @@ class ArtifactWriter:
         if precision.is_static:
             return calibrated.graph
         if precision is Precision.MIXED:
-            return MixedGraph(self.graph, calibrated).assigned(self.floats)
+            return MixedGraph(calibrated).assigned(self.floats)
         nodes = (calibrated.graph[node.name] if is_dynamic(node) else node for node in self.graph)
         return Graph(tuple(nodes), self.graph.output)
 

@@ -58,6 +58,10 @@ class _OnnxReader:
         shape = tuple(size.dim_value for size in inputs[0].type.tensor_type.shape.dim)
         opset = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=1)
         self._network = Network(inputs[0].name, shape, opset=opset, constants=constants)
+        #: Tensors that are read as they are, whatever else is made of them.
+        self._read_exactly = {
+            name for node in self._graph.node if node.op_type != "QuantizeLinear" for name in node.input
+        }
         #: The tensor that a name of the file stands for, and whether in stored integers.
         self._alias: dict[str, str] = {}
         self._stored: set[str] = set()
@@ -95,14 +99,13 @@ class _OnnxReader:
             self._network.points[output] = self._network.points[self._tensor(inputs[0])]
         real = [self._tensor(name) for name in inputs]
         self._network.add(op, real, output, **attributes)
-        if op == "Conv" and real[1] in self._network.constants:
+        if op == "Conv" and real[1] in self._network.scales:
             self._network.kernels[output] = (real[1], real[2] if len(real) > 2 else None)
 
     def _quantize(self, inputs: list[str], output: str) -> None:
         tensor, storage = self._tensor(inputs[0]), self._storage(inputs)
-        found = self._network.points.setdefault(tensor, storage)
-        if found != storage:
-            # Stored anew in another way for some of its readers.
+        if inputs[0] in self._read_exactly or self._network.points.setdefault(tensor, storage) != storage:
+            # Stored for some of its readers alone, or anew in another way.
             tensor = self._network.add("Identity", [tensor], output)
             self._network.points[tensor] = storage
         self._alias[output] = tensor

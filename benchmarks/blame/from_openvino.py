@@ -119,17 +119,26 @@ class _OpenVinoReader:
         bounds = [self.constant(operation, position) for position in range(1, 5)]
         if any(bound.size != 1 for bound in bounds):
             raise self._not_one_scale(operation)
-        low, high, out_low, out_high = (float(bound.reshape(-1)[0]) for bound in bounds)
+        taken_low, taken_high, low, high = (float(bound.reshape(-1)[0]) for bound in bounds)
         levels = int(operation.get_attributes()["levels"])
-        scale = (high - low) / (levels - 1)
-        if not scale > 0 or not np.allclose((low, high), (out_low, out_high), rtol=1e-4, atol=1e-3 * scale):
+        if levels < 2 or not (high > low and taken_high > taken_low):
             raise self._not_one_scale(operation)
+        scale = (high - low) / (levels - 1)
         zero = round(-low / scale)
         if abs(-low / scale - zero) > _ROUNDING_TOLERANCE * levels:
             raise self._not_one_scale(operation)
         source, name = self.inputs(operation)[0], self.name(operation)
         storage = Storage(scale, zero, 0, levels - 1)
-        if self.network.points.setdefault(source, storage) != storage:
+        if not np.allclose((taken_low, taken_high), (low, high), rtol=1e-4, atol=1e-3 * scale):
+            # What was stored by another rule becomes real values here: pixels of 0 to 255.
+            factor = (high - low) / (taken_high - taken_low)
+            by = self.numbers(operation, "factor", factor, np.float32)
+            shift = self.numbers(operation, "shift", low - taken_low * factor, np.float32)
+            source = self.network.add("Mul", [source, by], f"{name}:scaled")
+            source = self.network.add("Add", [source, shift], f"{name}:shifted")
+        readers = operation.inputs()[0].get_source_output().get_target_inputs()
+        if len(readers) > 1 or self.network.points.setdefault(source, storage) != storage:
+            # Stored for some of its readers alone, or anew in another way.
             self.network.add("Identity", [source], name)
             self.network.points[name] = storage
             return
@@ -159,7 +168,7 @@ class _OpenVinoReader:
         else:
             fields["pads"] = (*attributes["pads_begin"], *attributes["pads_end"])
         name = self.network.add("Conv", [source, kernel], self.name(operation), group=groups, **fields)
-        if kernel in self.network.constants:
+        if kernel in self.network.scales:
             self.network.kernels[name] = (kernel, self._bias(operation))
 
     def _bias(self, operation: Any) -> str | None:

@@ -166,7 +166,8 @@ class _TfliteReader:
             pads=pads,
             group=groups,
         )
-        self.network.kernels[inner] = (kernel_name, inputs[2] if bias is not None else None)
+        if kernel.scales:
+            self.network.kernels[inner] = (kernel_name, inputs[2] if bias is not None else None)
 
     def pads(
         self,

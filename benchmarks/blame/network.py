@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 OPSET: Final = 13
 #: A kernel that differs from the float one by more than this part of it was not made from it.
-_SAME_WEIGHTS = 0.25
+_SAME_WEIGHTS = 0.5
 #: Steps that a layer keeps inside: what comes out of them is what is stored.
 _ACTIVATIONS = frozenset({"Relu", "Clip"})
 _MOVES = frozenset({"Identity", "Transpose"})
@@ -97,7 +97,7 @@ class Network:
         steps: in order of execution.
         constants: by name; integer weights as the real numbers that they stand for.
         points: roundings by tensor.
-        kernels: convolution's output -> names of its integer kernel and of its bias, if any.
+        kernels: of convolutions in integers, output -> names of the kernel and of the bias, if any.
         drops_activations: the format's writers leave out a ReLU that rounding makes superfluous.
         scales: of integer kernels by name, one per output channel, where they are known.
         takes_stored: the input is what the file takes, as float32, instead of real values.
@@ -135,6 +135,15 @@ class Network:
             for name in step.inputs:
                 found.setdefault(name, []).append(step)
         return found
+
+    def all_kernels(self) -> dict[str, Array]:
+        """The kernel of every convolution, in integers or not, by the tensor in which it ends."""
+        readers = self.readers()
+        return {
+            self._end(step.output, readers): self.constants[step.inputs[1]]
+            for step in self.steps
+            if step.op == "Conv" and step.inputs[1] in self.constants
+        }
 
     def layers(self) -> tuple[Layer, ...]:
         """The layers, in order of execution; every point and every kernel belongs to one."""

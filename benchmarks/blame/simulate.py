@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nanonet_edge.benchmarks.blame.network import Layer, Network, Step
+from nanonet_edge.errors import UnsupportedError
 from nanonet_edge.extras import require
+from nanonet_edge.runtimes.base import one_line
 
 Tensor = npt.NDArray[np.float32]
 
@@ -54,6 +56,9 @@ class Simulator:
             weights: whose weights are; None for those of the same layers.
             observed: tensors that the model gives besides its output, as they are read: rounded
                 where they are.
+
+        Raises:
+            UnsupportedError: onnxruntime refuses the network, which may be a file of any tool.
         """
         rounded = {layer.tensor for layer in activations if layer.tensor is not None}
         integer = {
@@ -62,7 +67,11 @@ class Simulator:
             for name in (layer.kernel, layer.bias)
             if name is not None
         }
-        return Model(self._session(rounded, integer, observed), self.network.input)
+        try:
+            session = self._session(rounded, integer, observed)
+        except Exception as error:  # onnxruntime and onnx have classes of their own
+            raise UnsupportedError(f"onnxruntime cannot simulate this graph: {one_line(error)}") from error
+        return Model(session, self.network.input)
 
     def _session(self, rounded: set[str], integer: set[str], observed: Sequence[str]) -> Any:
         network, helper = self.network, self._helper
@@ -160,5 +169,12 @@ class Model:
         (self._session, self._names), self._entry = session, entry
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The output (1, classes, H, W), then the observed tensors, for an input tensor."""
-        return tuple(self._session.run(self._names, {self._entry: x}))
+        """The output (1, classes, H, W), then the observed tensors, for an input tensor.
+
+        Raises:
+            UnsupportedError: onnxruntime cannot run the network.
+        """
+        try:
+            return tuple(self._session.run(self._names, {self._entry: x}))
+        except Exception as error:  # onnxruntime has classes of its own
+            raise UnsupportedError(f"onnxruntime cannot simulate this graph: {one_line(error)}") from error

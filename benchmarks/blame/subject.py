@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from nanonet_edge.benchmarks.blame.channels import scale_like
 from nanonet_edge.benchmarks.blame.from_onnx import read_onnx
 from nanonet_edge.benchmarks.blame.from_openvino import read_openvino
 from nanonet_edge.benchmarks.blame.from_tflite import read_tflite_network
@@ -18,7 +21,7 @@ from nanonet_edge.errors import InputError, UnsupportedError, UsageError
 from nanonet_edge.graph import Graph
 from nanonet_edge.manifest import MANIFEST_NAME, ArtifactRecord
 from nanonet_edge.passes import SetHead, SwapInputChannels, rewrite
-from nanonet_edge.variants import Format, Head
+from nanonet_edge.variants import Format, Head, Precision
 
 _READERS: dict[Format, Callable[[Path], Network]] = {
     Format.TFLITE: read_tflite_network,
@@ -123,7 +126,7 @@ def _first_static(bundle: Bundle) -> Artifact:
 
 
 def _is_static(record: ArtifactRecord) -> bool:
-    return not record.precision.is_float and record.calibration is not None and record.precision.is_static
+    return record.precision.is_static or record.precision is Precision.MIXED
 
 
 def _of_bundle(bundle: Bundle, artifact: Artifact, *, named: bool) -> Subject:
@@ -138,15 +141,26 @@ def _of_bundle(bundle: Bundle, artifact: Artifact, *, named: bool) -> Subject:
         )
     network = _READERS[record.format](artifact.path)
     graph = _float_graph(bundle, record) if record.graph == "rewritten" else None
-    known = complete(network, graph)
+    known = complete(network, None if graph is None else scale_like(network, graph))
     notes = [] if named else [f"looking into {artifact.name}; --artifact names another"]
     if not known:
         notes.append("float weights unknown: only activations are judged")
     if network.takes_stored:
         takes = record.input
+        _make_output_real(network, record.output)
     else:
         takes = record.input.model_copy(update={"dtype": "float32", "scale": 1.0, "zero_point": 0})
     return Subject(artifact.name, artifact.path, record.format, network, known, takes, artifact, tuple(notes))
+
+
+def _make_output_real(network: Network, gives: OutputContract) -> None:
+    """Append what makes real values of an output that the file gives as stored."""
+    if (gives.scale, gives.zero_point) == (1.0, 0):
+        return
+    zero = network.constant("output:zero", np.array(gives.zero_point, np.float32))
+    scale = network.constant("output:scale", np.array(gives.scale, np.float32))
+    shifted = network.add("Sub", [network.output, zero], "output:shifted")
+    network.output = network.add("Mul", [shifted, scale], "output:real")
 
 
 def _float_graph(bundle: Bundle, record: ArtifactRecord) -> Graph:
@@ -170,10 +184,15 @@ def _lone(path: Path) -> Subject:
     if not network.points:
         raise UnsupportedError(f"{path}: expected integer activations, found none: nothing to blame")
     complete(network, None)
-    if len(network.shape) != 4 or 3 not in (network.shape[3], network.shape[1]):
-        raise UnsupportedError(f"{path}: expected an input of three channels, found {list(network.shape)}")
-    layout: Any = "nhwc" if network.shape[3] == 3 else "nchw"
-    takes = InputContract(name=network.input, shape=network.shape, layout=layout)
+    # A batch that is left open is one frame here.
+    network.shape = (max(network.shape[0], 1), *network.shape[1:]) if network.shape else ()
+    shape: Any = network.shape
+    if len(shape) != 4 or shape[0] != 1 or min(shape) < 1 or 3 not in (shape[3], shape[1]):
+        raise UnsupportedError(
+            f"{path}: expected an input of one frame, a fixed size and three channels, found {list(shape)}"
+        )
+    layout: Any = "nhwc" if shape[3] == 3 else "nchw"
+    takes = InputContract(name=network.input, shape=shape, layout=layout)
     note = (
         f"{path.name} has no {MANIFEST_NAME} beside it: fed BGR pixels in [0, 1]; "
         "float weights unknown: only activations are judged"

@@ -114,6 +114,14 @@ def export(
         float | None,
         typer.Option(min=0.0, max=1.0, help="With precision mixed: mean Dice to reach. Default: 0.99."),
     ] = None,
+    max_kib: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="With precision mixed: largest TFLite file, even below --min-dice."),
+    ] = None,
+    max_ms: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Likewise slowest, on one thread of LiteRT on this machine."),
+    ] = None,
     trial_frames: Annotated[
         int, typer.Option(min=1, help="With precision mixed: calibration frames that judge it.")
     ] = 16,
@@ -157,6 +165,8 @@ def export(
         seed=seed,
         method=ranges.value,
         rounding=rounding.value,
+        max_kib=max_kib,
+        max_ms=max_ms,
         trials=trial_frames,
         **({} if min_dice is None else {"min_dice": min_dice}),
     )

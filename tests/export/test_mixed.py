@@ -12,29 +12,25 @@ import pytest
 
 from nanonet_edge import masks
 from nanonet_edge.bundle import Artifact
+from nanonet_edge.checkpoint import save_checkpoint
 from nanonet_edge.errors import UnsupportedError, UsageError
-from nanonet_edge.export.mixed import (
-    Floats,
-    MixedGraph,
-    MixedJudge,
-    MixedResult,
-    MixedSearch,
-    Trial,
-    trials_key,
-)
+from nanonet_edge.export import export_bundle, mixed_limits
+from nanonet_edge.export.mixed import JOURNAL_NAME, MixedJudge, MixedResult, MixedSearch, Trial
+from nanonet_edge.export.mixed_graph import Floats, MixedGraph
+from nanonet_edge.export.mixed_limits import FileLimits
 from nanonet_edge.export.options import ExportOptions
 from nanonet_edge.export.writers import ArtifactWriter, Boundary
 from nanonet_edge.runtimes import open_runtime
 from nanonet_edge.tflite_file import read_tflite
 from nanonet_edge.variants import Format, Head, Precision
-from tests.export.networks import calibrated, expected, judges, rewritten, tensor
+from tests.export.networks import SIZE, calibrated, expected, judges, network, rewritten, tensor
 
 ENGINES = {Format.TFLITE: "litert", Format.ONNX: "onnxruntime", Format.OPENVINO: "openvino:f32"}
 
 
 @pytest.fixture(scope="module")
 def graph() -> MixedGraph:
-    return MixedGraph(rewritten().graph, calibrated())
+    return MixedGraph(calibrated())
 
 
 def write(folder: Path, file_format: Format, floats: Floats, boundary: Boundary | None = None) -> Artifact:
@@ -122,7 +118,12 @@ class FakeJudge:
 
 
 def search(
-    graph: MixedGraph, judge: FakeJudge, journal: Path, min_dice: float = 0.99, key: str = "k"
+    graph: MixedGraph,
+    judge: FakeJudge,
+    journal: Path,
+    min_dice: float = 0.99,
+    key: str = "k",
+    limits: FileLimits | None = None,
 ) -> Trial:
     return MixedSearch(
         graph,
@@ -132,6 +133,7 @@ def search(
         journal=journal,
         key=key,
         progress=lambda stage, done, total: None,
+        limits=limits,
     ).run()
 
 
@@ -157,6 +159,37 @@ def test_the_costly_layers_return_to_integers_first(tmp_path: Path, graph: Mixed
     light, heavy = sorted(("bridge_excite2", "decoder_3_relu"), key=work.__getitem__)
     found = search(graph, FakeJudge(blamed({light, heavy})), tmp_path / "mixed.json", 0.985)
     assert found.floats == (light,)
+
+
+def test_what_does_not_fit_is_filled_by_the_ranking(tmp_path: Path, graph: MixedGraph) -> None:
+    guilty = {"bridge_relu", "decoder_2_gate", "head"}
+
+    class AtMost(FileLimits):
+        """So many layers in float, instead of bytes."""
+
+        def admit(self, floats: Floats) -> bool:
+            return len(floats) <= (self.max_kib or 0)
+
+    judge = FakeJudge(blamed(guilty))
+    # What is needed fits, although the heads that were tried on the way do not.
+    found = search(graph, judge, tmp_path / "mixed.json", 0.999, limits=AtMost(graph, 4))
+    assert set(found.floats) == guilty
+    tight = search(graph, judge, tmp_path / "mixed.json", 0.999, limits=AtMost(graph, 2))
+    assert len(tight.floats) <= 2
+    assert tight.mean_dice < 0.999
+
+
+def test_limits_are_of_the_file(graph: MixedGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    floats = islands(graph)
+    kib = len(graph.tflite(floats)) / 1024
+    assert FileLimits(graph).admit(floats)
+    assert FileLimits(graph, max_kib=kib).admit(floats)
+    assert not FileLimits(graph, max_kib=kib - 0.01).admit(floats)
+    assert mixed_limits.inference_ms(graph.tflite(floats)) > 0
+    monkeypatch.setattr(mixed_limits, "inference_ms", lambda model: 2.0)
+    assert FileLimits(graph, max_ms=2.0).admit(floats)
+    assert not FileLimits(graph, max_kib=kib, max_ms=1.9).admit(floats)
+    assert str(FileLimits(graph, 100, 1.5)) == "100 KiB and 1.5 ms"
 
 
 def test_what_reaches_it_in_integers_stays_so(tmp_path: Path, graph: MixedGraph) -> None:
@@ -192,15 +225,10 @@ def test_a_search_goes_on_where_it_was_killed(tmp_path: Path, graph: MixedGraph)
 
 
 def test_the_key_knows_weights_ranges_and_frames(graph: MixedGraph) -> None:
-    other = MixedGraph(rewritten("a").graph, calibrated("a"))
-    keys = {
-        trials_key(graph, "f", 4),
-        trials_key(graph, "f", 5),
-        trials_key(graph, "g", 4),
-        trials_key(other, "f", 4),
-    }
+    other = MixedGraph(calibrated("a"))
+    keys = {graph.key("f", 4), graph.key("f", 5), graph.key("g", 4), other.key("f", 4)}
     assert len(keys) == 4
-    assert trials_key(graph, "f", 4) in keys
+    assert graph.key("f", 4) in keys
 
 
 def test_options_that_contradict_it() -> None:
@@ -209,6 +237,8 @@ def test_options_that_contradict_it() -> None:
         ExportOptions(precisions=mixed, min_dice=1.5).pairs(print)
     with pytest.raises(UsageError, match="add --precision mixed"):
         ExportOptions(min_dice=0.98).pairs(print)
+    with pytest.raises(UsageError, match="add --format tflite"):
+        ExportOptions(precisions=mixed, max_kib=100, formats=(Format.ONNX,)).pairs(print)
     with pytest.raises(UnsupportedError, match="drop --head mask"):
         ExportOptions(precisions=mixed, boundary=Boundary(head=Head.MASK)).pairs(print)
     with pytest.raises(UnsupportedError, match="float32"):
@@ -217,3 +247,27 @@ def test_options_that_contradict_it() -> None:
         ExportOptions(precisions=mixed, straight=True, formats=(Format.ONNX,)).pairs(print)
     pairs = ExportOptions(precisions=mixed).pairs(print)
     assert pairs == [(file_format, Precision.MIXED) for file_format in Format]
+
+
+def test_a_bundle_with_a_journal_beside_it(tmp_path: Path) -> None:
+    save_checkpoint(network(), tmp_path / "mine.weights.h5")
+    said: list[str] = []
+    options = ExportOptions(
+        weights=tmp_path / "mine.weights.h5",
+        formats=(Format.ONNX,),
+        precisions=(Precision.MIXED,),
+        size=SIZE,
+        min_dice=0.5,
+        trials=1,
+        rounding="nearest",
+        method="min-max",
+    )
+    bundle = export_bundle(options, tmp_path / "bundle", report=said.append)
+    (artifact,) = bundle.artifacts
+    assert artifact.path.name == "nanonet-c.mixed.onnx"
+    assert set(artifact.record.layers.values()) == {"int8"}
+    journal = tmp_path / "bundle.results" / JOURNAL_NAME
+    saved = MixedResult.model_validate_json(journal.read_text())
+    assert saved.result is not None
+    assert any(line.startswith("mixed: 0 of 68 layers in fp32, mean Dice 0.") for line in said)
+    assert sum(line.startswith("calibration: ") for line in said) == 1

@@ -92,13 +92,14 @@ def write_bundle(
     precisions: tuple[Precision, ...] = (INT8,),
     boundary: Boundary | None = None,
     widened: Mapping[str, float] | None = None,
+    floats: frozenset[str] = frozenset(),
 ) -> Bundle:
     """Write and open it; `widened` multiplies the ranges of some tensors, which spoils them."""
     root.mkdir(parents=True)
     calibration = _spoilt(calibrated(), widened)
     rewriting = rewritten()
     writer = ArtifactWriter(
-        root, "nanonet-c", rewriting.graph, rewriting.applied, calibration, boundary or Boundary()
+        root, "nanonet-c", rewriting.graph, rewriting.applied, calibration, boundary or Boundary(), floats
     )
     artifacts = tuple(writer.write(each, precision) for each in formats for precision in precisions)
     save_checkpoint(network(), root / "weights.h5", "made by the tests")

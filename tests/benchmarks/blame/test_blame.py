@@ -269,3 +269,20 @@ def test_command_refuses_other_pictures(tmp_path: Path) -> None:
     done = run(tmp_path, "--plot", tmp_path / "a.gif")
     assert isinstance(done.exception, UsageError)
     assert ".png or .html" in str(done.exception)
+
+
+def test_a_graph_that_cannot_be_simulated_is_one_line(tmp_path: Path, data: VerificationData) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        agraph (float[N, 3, 64, 64] frame) => (float[N, 1, 64, 64] y)
+        <float s = {0.1}, int8 z = {0}, float[1, 4, 1, 1] k = {1, 1, 1, 1}>
+        { q = QuantizeLinear (frame, s, z)
+          r = DequantizeLinear (q, s, z)
+          y = Conv (r, k) }"""
+    )
+    onnx.save(model, tmp_path / "a.onnx")
+    subject = find_subject(tmp_path / "a.onnx")
+    assert subject.network.shape == (1, 3, 64, 64)
+    with pytest.raises(UnsupportedError, match="cannot simulate") as caught:
+        blame(subject, data, threads=1)
+    assert "\n" not in str(caught.value)
