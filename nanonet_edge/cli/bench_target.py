@@ -27,7 +27,7 @@ class Target:
     """What is to be benched.
 
     Attributes:
-        device: "cpu", or the name of a profile; there, also of a family.
+        device: "cpu", or the name of a profile.
         profile: of that name; None for "cpu".
         where: "here" to measure on this machine, "there" to measure on a host that is reached,
             "nowhere" where only a prediction can be given.
