@@ -36,7 +36,7 @@ from nanonet_edge.edgetpu import coral_report
 ASSUMED_HOST: Final = "raspberry-pi-4"
 #: The x86 processor whose published figures the fit was held against.
 _X86: Final = "intel-n100"
-#: By how much a GPU or an Edge TPU may be off on what none of the published figures is like.
+#: By how much a prediction may be off beyond its error where none of the published figures is alike.
 _UNLIKE: Final = 1.5
 #: Operators with weighted sums that no reader counts, in the formats' own names.
 _UNCOUNTED: Final = frozenset(
@@ -106,7 +106,9 @@ def predict_on_cpu(request: Request) -> Outcome:
     if threads > rates.cores:
         outcome.notes.append(f"{threads} threads: counted as {rates.cores}, for so many cores")
     if profile.name not in fit.devices:
-        outcome.notes.append(_from_others(profile, fit.devices))
+        outcome.notes.append(_from_others("processor", profile, fit.devices))
+    if rates.core.assumed:
+        outcome.widened["a core whose rates are assumed"] = _UNLIKE
     if factors.spread > 1:
         outcome.widened[f"{engine} instead of TensorFlow Lite"] = factors.spread
         outcome.sources.append(f"{engine} over LiteRT: {factors.source}")
@@ -163,7 +165,7 @@ def predict_on_gpu(request: Request) -> Outcome:
         sources=_cited("gpu"),
     )
     if profile.name not in fit.devices:
-        outcome.notes.append(_from_others(profile, fit.devices))
+        outcome.notes.append(_from_others("GPU", profile, fit.devices))
         outcome.widened["another GPU"] = _UNLIKE
     return outcome
 
@@ -270,6 +272,6 @@ def _cited(unit: Unit) -> list[str]:
     return [f"fitted on {published.sources[key].title}" for key in used]
 
 
-def _from_others(profile: Profile, devices: Sequence[str]) -> str:
+def _from_others(unit: str, profile: Profile, devices: Sequence[str]) -> str:
     others = ", ".join(devices)
-    return f"no published figure of {profile.title} is known: the efficiency is that of {others}"
+    return f"no published figure of the {unit} of {profile.title}: its efficiency is taken from {others}"

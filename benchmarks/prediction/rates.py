@@ -27,12 +27,16 @@ class Unpredictable(Exception):  # noqa: N818
 
 
 class CoreRate(Record):
-    """Peak operations per cycle of one core, two per multiply-accumulate; null without a dot product."""
+    """Peak operations per cycle of one core, two per multiply-accumulate; null without a dot product.
+
+    `assumed` where no source gives them and no published latency of such a core corrects them.
+    """
 
     fp32_flop_per_cycle: PositiveFloat
     int8_op_per_cycle: PositiveFloat
     int8_dot_op_per_cycle: PositiveFloat | None
     in_order: bool
+    assumed: bool = False
     source: str
 
 

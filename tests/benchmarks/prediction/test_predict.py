@@ -140,7 +140,12 @@ def test_a_device_or_an_engine_without_figures_has_a_wider_range(
     assert unknown.latency is not None
     assert unknown.latency.error.left_out == "device"
     assert unknown.latency.high_ms / unknown.latency.ms > known.high_ms / known.ms
-    assert any("no published figure of Raspberry Pi Zero 2 W" in line for line in unknown.notes)
+    assert any(
+        "no published figure of the processor of Raspberry Pi Zero 2 W" in line for line in unknown.notes
+    )
+    assumed = predict_artifact(tflite, devices.get("jetson-orin-nano")).latency
+    assert assumed is not None
+    assert assumed.high_ms / assumed.ms > unknown.latency.high_ms / unknown.latency.ms
     other = predict_artifact(onnx, devices.get("raspberry-pi-4")).latency
     assert other is not None
     spread = hypot(log(known.error.factor), log(1.5))
