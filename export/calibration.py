@@ -6,7 +6,7 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile
@@ -18,18 +18,21 @@ from nanonet_edge import atomic
 from nanonet_edge.contract import InputContract, preprocess
 from nanonet_edge.errors import CalibrationError
 from nanonet_edge.export.observe import Observer, Tensor
+from nanonet_edge.export.preparation import channel_sizes, choose_factors, linear_groups
 from nanonet_edge.export.quantization import Ranges, quantize_weights
 from nanonet_edge.export.ranges import Method, find_ranges
 from nanonet_edge.export.rounding import MomentCollector, round_weights
 from nanonet_edge.graph import CONVOLUTIONS, Graph, Node
 from nanonet_edge.manifest import CalibrationRecord
+from nanonet_edge.passes.channels import Factors, ScaleChannels
 
 Frame = npt.NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 
 Rounding = Literal["compensated", "nearest"]
 
-_FORMAT = 1
+_FORMAT = 2
+_FACTORS = "/factors"
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,23 @@ class Calibration:
     """What a static precision needs besides the graph.
 
     Attributes:
-        graph: the rewritten graph with rounded weights; see `round_weights`.
+        prepared: the rewritten graph with scaled channels; in floating point the same function.
+        graph: that graph with rounded weights; see `round_weights`.
         ranges: of its tensors.
         record: where they came from.
+        factors: by which channels were scaled; see `ScaleChannels`.
     """
 
+    prepared: Graph
     graph: Graph
     ranges: Ranges
     record: CalibrationRecord
+    factors: Factors = field(default_factory=dict)
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """The names of the passes behind `prepared`."""
+        return (ScaleChannels.name,) if self.factors else ()
 
 
 def calibrate(
@@ -75,8 +87,10 @@ def calibrate(
     method: Method = "mse",
     rounding: Rounding = "compensated",
     progress: Progress | None = None,
+    *,
+    prepares: bool = True,
 ) -> Calibration:
-    """Round the weights of a rewritten graph and find the ranges of its tensors.
+    """Prepare a rewritten graph, round its weights and find the ranges of its tensors.
 
     Args:
         graph: rewritten.
@@ -84,6 +98,7 @@ def calibrate(
         method: how ranges are chosen.
         rounding: "compensated" (see `rounding`), or "nearest" for comparison.
         progress: called with ("calibrate", done, total).
+        prepares: bring channels to like ranges first; see `preparation`.
 
     Raises:
         CalibrationError: there are no frames, or a tensor is not finite.
@@ -91,7 +106,7 @@ def calibrate(
     """
     contract = InputContract(name=graph.input.name, shape=(1, graph.size, graph.size, 3))
     rounds = rounding == "compensated"
-    total = frames.count * (rounds + (1 if method == "min-max" else 2))
+    total = frames.count * (prepares + rounds + (1 if method == "min-max" else 2))
     done = 0
 
     def tensors() -> Iterator[Tensor]:
@@ -104,12 +119,16 @@ def calibrate(
 
     if not frames.count:
         raise CalibrationError("calibration: expected at least one frame, found none")
-    rounded = graph
+    factors: Factors = {}
+    if prepares:
+        names = [name for group in linear_groups(graph) for name in group]
+        factors = choose_factors(graph, channel_sizes(graph, tensors(), names))
+    prepared = rounded = ScaleChannels(factors).run(graph).graph
     if rounds:
-        collector = MomentCollector(graph)
-        for values in Observer(graph)(tensors()):
+        collector = MomentCollector(prepared)
+        for values in Observer(prepared)(tensors()):
             collector.add(values)
-        rounded = round_weights(graph, collector.moments())
+        rounded = round_weights(prepared, collector.moments())
     record = CalibrationRecord(
         source=frames.source,
         count=frames.count,
@@ -119,7 +138,7 @@ def calibrate(
         seed=frames.seed,
         detail=frames.detail,
     )
-    return Calibration(rounded, find_ranges(rounded, tensors, method), record)
+    return Calibration(prepared, rounded, find_ranges(rounded, tensors, method), record, factors)
 
 
 def save_calibration(calibration: Calibration, path: Path, weights_sha256: str) -> None:
@@ -131,6 +150,7 @@ def save_calibration(calibration: Calibration, path: Path, weights_sha256: str) 
             arrays[f"{node.name}/kernel"] = weights.kernel
             arrays[f"{node.name}/scales"] = weights.scales
             arrays[f"{node.name}/bias"] = node.bias
+    arrays |= {f"{name}{_FACTORS}": array for name, array in calibration.factors.items()}
     arrays["ranges"] = np.array([calibration.ranges[node.name] for node in calibration.graph], np.float64)
     header = {
         "format": _FORMAT,
@@ -161,14 +181,17 @@ def load_calibration(path: Path, graph: Graph, weights_sha256: str) -> Calibrati
             ours = (_FORMAT, weights_sha256, graph.size, names)
             if (header["format"], header["weights_sha256"], header["size"], header["tensors"]) != ours:
                 return None
-            nodes = [_restore(node, data) if node.op in CONVOLUTIONS else node for node in graph]
+            recorded = [name for name in data.files if name.endswith(_FACTORS)]
+            factors = {name.removesuffix(_FACTORS): data[name] for name in recorded}
+            prepared = ScaleChannels(factors).run(graph).graph
+            nodes = [_restore(node, data) if node.op in CONVOLUTIONS else node for node in prepared]
             ranges = dict(zip(names, map(tuple, data["ranges"].tolist()), strict=True))
             record = CalibrationRecord.model_validate({**header["record"], "source": "recorded"})
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
         raise CalibrationError(
             f"{path}: expected a recorded calibration, found a damaged file ({error})"
         ) from None
-    return Calibration(Graph(tuple(nodes), graph.output), ranges, record)
+    return Calibration(prepared, Graph(tuple(nodes), graph.output), ranges, record, factors)
 
 
 def _restore(node: Node, data: Mapping[str, npt.NDArray[Any]]) -> Node:

@@ -306,12 +306,23 @@ class _Export:
             and self.shipped.calibration.is_file()
         ):
             recorded = load_calibration(self.shipped.calibration, graph, self.checkpoint.sha256)
-            asked = (self.options.method, self.options.rounding)
-            if recorded is not None and (recorded.record.method, recorded.record.rounding) == asked:
+            if recorded is not None and self._is_as_asked(recorded):
                 self.say(f"calibration: recorded with the shipped weights ({recorded.record.detail})")
                 return recorded
         options = self.options
-        return calibrate(graph, self._frames(), options.method, options.rounding, self.progress)
+        return calibrate(
+            graph,
+            self._frames(),
+            options.method,
+            options.rounding,
+            self.progress,
+            prepares=options.prepares,
+        )
+
+    def _is_as_asked(self, calibration: Calibration) -> bool:
+        record, options = calibration.record, self.options
+        made = (record.method, record.rounding, bool(calibration.factors))
+        return made == (options.method, options.rounding, options.prepares)
 
     def _manifest(
         self, weights: FileRecord, golden: FileRecord, artifacts: Sequence[ArtifactRecord]

@@ -34,6 +34,8 @@ class Observer:
                 model.graph.output.append(helper.make_tensor_value_info(name, float_type, None))
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        # NumPy works between the runs: threads that wait actively would take its cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = ort.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )

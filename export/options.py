@@ -47,6 +47,7 @@ class ExportOptions:
         samples, seed: how many calibration images are drawn, and how.
         method: how ranges are chosen from what was seen.
         rounding: how weights are rounded; "nearest" is there for comparison.
+        prepares: bring channels to like ranges for 8 bits; off is there for comparison.
         min_dice: mean Dice with the float graph's masks that precision `mixed` must reach.
         max_kib: the TFLite file of precision `mixed` gets no larger, even if it misses `min_dice`.
         max_ms: nor slower in LiteRT on one thread of this machine (median of an inference).
@@ -70,6 +71,7 @@ class ExportOptions:
     seed: int = 0
     method: Method = DEFAULT_METHOD
     rounding: Rounding = DEFAULT_ROUNDING
+    prepares: bool = True
     min_dice: float = DEFAULT_MIN_DICE
     max_kib: float | None = None
     max_ms: float | None = None
@@ -124,9 +126,10 @@ class ExportOptions:
                 "--no-rewrite keeps the stock converters' input and output: "
                 "drop --head, --input, --layout and --channel-order"
             )
-        if (self.method, self.rounding) != (DEFAULT_METHOD, DEFAULT_ROUNDING):
+        if (self.method, self.rounding, self.prepares) != (DEFAULT_METHOD, DEFAULT_ROUNDING, True):
             raise UnsupportedError(
-                "--no-rewrite leaves quantization to the stock converters: drop --ranges and --rounding"
+                "--no-rewrite leaves quantization to the stock converters: "
+                "drop --ranges, --rounding and --no-prepare"
             )
 
     def _precisions(self, report: Report) -> tuple[Precision, ...]:

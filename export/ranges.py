@@ -21,6 +21,8 @@ METHODS: tuple[Method, ...] = ("min-max", "percentile", "mse")
 PERCENTILE = 99.99
 _BINS = 2048
 _LEVELS = 255
+#: Beyond this a sigmoid is within one step of 8 bits of 0 or 1, so little is lost by cutting it off.
+SIGMOID_LIMIT = 6.0
 _SHRINKAGES = np.linspace(0.3, 1.0, 29)
 
 
@@ -32,7 +34,8 @@ def find_ranges(graph: Graph, tensors: Callable[[], Iterable[Tensor]], method: M
         tensors: gives a fresh iterator over inputs, (1, H, W, 3) float32 in [0, 1]; called twice
             unless the method is "min-max".
         method: "min-max"; "percentile" (0.01 % of the values cut at each end); "mse" (the clipping
-            that minimises the squared error of 8-bit storage).
+            that minimises the squared error of 8-bit storage, and cuts off what a sigmoid does not
+            tell apart, `SIGMOID_LIMIT`).
 
     Returns:
         (minimum, maximum) for every tensor name.
@@ -58,7 +61,18 @@ def find_ranges(graph: Graph, tensors: Callable[[], Iterable[Tensor]], method: M
         for name, value in values.items():
             histograms[name] += np.histogram(value, _BINS, limits[name])[0]
     choose = percentile_range if method == "percentile" else least_squares_range
-    return {name: choose(histograms[name], *limits[name]) for name in limits}
+    chosen = {name: choose(histograms[name], *limits[name]) for name in limits}
+    if method == "mse":
+        _limit_logits(graph, chosen)
+    return chosen
+
+
+def _limit_logits(graph: Graph, chosen: dict[str, tuple[float, float]]) -> None:
+    """Cut off, in what sigmoids alone read, what they do not tell apart."""
+    for name, readers in graph.consumers().items():
+        if readers and all(graph[reader].op == "sigmoid" for reader in readers):
+            low, high = np.clip(chosen[name], -SIGMOID_LIMIT, SIGMOID_LIMIT)
+            chosen[name] = (float(low), float(high))
 
 
 def percentile_range(counts: npt.NDArray[np.int64], low: float, high: float) -> tuple[float, float]:

@@ -128,7 +128,7 @@ class ArtifactWriter:
                 **_stored(plan.get(graph.input.name), dtype, 1 / 255 if dtype == "uint8" else 1.0),
             ),
             output=self._output(graph, file_format, dtype, plan),
-            passes=self.passes + extra,
+            passes=self.passes + (calibrated.passes if calibrated else ()) + extra,
             layers=self._layers(graph, precision),
             calibration=calibrated.record if calibrated else None,
             quantizer=QUANTIZER if calibrated else None,
@@ -149,7 +149,7 @@ class ArtifactWriter:
             return calibrated.graph
         if precision is Precision.MIXED:
             return MixedGraph(calibrated).assigned(self.floats)
-        nodes = (calibrated.graph[node.name] if is_dynamic(node) else node for node in self.graph)
+        nodes = (calibrated.graph[node.name] if is_dynamic(node) else node for node in calibrated.prepared)
         return Graph(tuple(nodes), self.graph.output)
 
     def _finish(

@@ -110,6 +110,13 @@ def export(
     rounding: Annotated[
         WeightRounding, typer.Option(help="How weights are rounded; nearest is for comparison.")
     ] = WeightRounding.COMPENSATED,
+    prepare: Annotated[
+        bool,
+        typer.Option(
+            "--prepare/--no-prepare",
+            help="Bring channels to like ranges for 8 bits; off is for comparison.",
+        ),
+    ] = True,
     min_dice: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="With precision mixed: mean Dice to reach. Default: 0.99."),
@@ -165,6 +172,7 @@ def export(
         seed=seed,
         method=ranges.value,
         rounding=rounding.value,
+        prepares=prepare,
         max_kib=max_kib,
         max_ms=max_ms,
         trials=trial_frames,

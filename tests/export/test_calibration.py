@@ -83,7 +83,7 @@ def test_a_recording_holds_no_pixels(recording: Path) -> None:
         names = {name.partition("/")[2] for name in data.files}
     graph = rewritten().graph
     kernels = sum(n.weights["kernel"].size for n in graph if n.op in CONVOLUTIONS)
-    assert names <= {"kernel", "scales", "bias", ""}
+    assert names <= {"kernel", "scales", "bias", "factors", ""}
     # Scales, biases, ranges and a short header are all there is beside the kernels.
     assert held < kernels + 2 * kernels // 5 + 10_000
 
@@ -119,6 +119,9 @@ def test_arrays_that_do_not_fit_are_refused(recording: Path, tmp_path: Path) -> 
         {f"{name}__kernel": kernel},  # floats
         {f"{name}__kernel": kernel[:, :, :1].astype(np.int8)},
         {"ranges": np.zeros((3, 2))},
+        {"block_1_project_bn__factors": None},
+        {"block_1_project_bn__factors": np.zeros(8)},
+        {"nowhere__factors": np.ones(8)},
         {"header": np.frombuffer(b"{not json", np.uint8)},
         {"header": np.frombuffer(b"[]", np.uint8)},
         {"header": header(recording, record={"source": "images"})},
@@ -145,7 +148,7 @@ def test_progress_and_record(method: Method) -> None:
     steps: list[tuple[str, int, int]] = []
     graph, frames = rewritten().graph, calibration_frames(2)
     made = calibrate(graph, frames, method, progress=lambda *step: steps.append(step))
-    total = 4 if method == "min-max" else 6
+    total = 6 if method == "min-max" else 8
     assert steps == [("calibrate", index + 1, total) for index in range(total)]
     assert (made.record.method, made.record.count, made.record.source) == (method, 2, "generated")
     assert made.record.rounding == "compensated"
@@ -154,7 +157,7 @@ def test_progress_and_record(method: Method) -> None:
 
 def test_nearest_rounding_leaves_the_weights_to_the_writer() -> None:
     graph = rewritten().graph
-    made = calibrate(graph, calibration_frames(2), "min-max", "nearest")
+    made = calibrate(graph, calibration_frames(2), "min-max", "nearest", prepares=False)
     assert made.graph is graph
     assert made.record.rounding == "nearest"
 

@@ -12,13 +12,15 @@ from nanonet_edge.errors import CalibrationError
 from nanonet_edge.export.ranges import (
     METHODS,
     PERCENTILE,
+    SIGMOID_LIMIT,
     find_ranges,
     least_squares_range,
     percentile_range,
 )
 from nanonet_edge.graph import Graph
 from nanonet_edge.interpreter import evaluate
-from tests.export.networks import Tensor, frame, rewritten, tensor
+from tests.export.networks import SIZE, Tensor, frame, rewritten, tensor, with_weights
+from tests.nanonet_edge.graphs import Sketch
 
 BINS = 2048
 #: Rounding errors of fewer values do not average out to a twelfth of a squared step.
@@ -124,6 +126,17 @@ def test_mse_of_a_network_never_loses_to_min_max(inputs: list[Tensor], values: d
     assert np.median(ours / (plain + 1e-12)) <= 1
     assert (ours <= plain * 1.5 + 1e-12).all()
     assert ours.sum() < plain.sum()
+
+
+def test_what_a_sigmoid_does_not_tell_apart_is_cut_off(inputs: list[Tensor]) -> None:
+    sketch = Sketch(size=SIZE)
+    wide = sketch.conv("image", 1, 1, name="wide")
+    sketch.add("sigmoid", wide, name="probability")
+    graph = with_weights(sketch.graph(), {"wide": {"kernel": np.full((1, 1, 3, 1), 20), "bias": [-30]}})
+    limited = find_ranges(graph, lambda: inputs, "mse")["wide"]
+    assert limited[0] == -SIGMOID_LIMIT
+    assert limited[1] <= SIGMOID_LIMIT
+    assert find_ranges(graph, lambda: inputs, "min-max")["wide"][0] < -SIGMOID_LIMIT
 
 
 @pytest.mark.parametrize("method", METHODS)
