@@ -47,7 +47,6 @@ class Drawing:
 
     image: Feature
     layers: list[_Layer] = field(default_factory=list)
-    output: Feature | None = None
 
     def conv(self, x: Feature, channels: int, size: int = 1, stride: int = 1) -> Feature:
         """A dense convolution."""
