@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nanonet_edge.benchmarks.prediction.steps import Kind, Network, Passing, Step, Value, checked
+from nanonet_edge.devices.files import printable
 from nanonet_edge.errors import InputError
 from nanonet_edge.extras import require
 
@@ -85,11 +86,14 @@ def _step(index: int, node: Any, values: dict[str, Value], path: Path) -> Step:
     writes = tuple(name for name in node.output if name)
     for name in (*reads, *writes):
         if name not in values:
-            raise InputError(f"{path}: the size of tensor '{name}' is not known before it runs")
+            raise InputError(f"{path}: the size of tensor '{printable(name)}' is not known before it runs")
     if not reads or not writes:
-        raise InputError(f"{path}: operator '{node.op_type}': expected inputs and outputs, found none")
+        raise InputError(
+            f"{path}: operator '{printable(node.op_type)}': expected inputs and outputs, found none"
+        )
     kind, macs = _cost(node, values, path)
-    return Step(index, node.name or writes[0], node.op_type, kind, reads, writes, macs)
+    # Names are printed: no escape sequences reach a terminal.
+    return Step(index, printable(node.name or writes[0]), printable(node.op_type), kind, reads, writes, macs)
 
 
 def _cost(node: Any, values: dict[str, Value], path: Path) -> tuple[Kind | Passing, int]:
@@ -101,7 +105,9 @@ def _cost(node: Any, values: dict[str, Value], path: Path) -> tuple[Kind | Passi
     if position is None:
         return _PASSING.get(node.op_type, "move"), 0
     if len(inputs) <= position or not inputs[0].shape or len(inputs[position].shape) < 2:
-        raise InputError(f"{path}: operator '{node.op_type}': expected a kernel of two dimensions or more")
+        raise InputError(
+            f"{path}: operator '{printable(node.op_type)}': expected a kernel of two dimensions or more"
+        )
     kernel = inputs[position].shape
     if node.op_type == "ConvTranspose":
         return "conv", prod(inputs[0].shape) * prod(kernel[1:])

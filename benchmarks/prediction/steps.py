@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from nanonet_edge.cost import peak_alive
+from nanonet_edge.devices.files import printable
 from nanonet_edge.errors import InputError
 
 #: What an operator is to an engine's kernels. "conv" is a dense convolution wider than 1x1,
@@ -92,6 +93,7 @@ def checked(value: Value, path: Path, name: str) -> Value:
     Raises:
         InputError: a size is not known before it runs, or no memory could hold it.
     """
+    name = printable(name)
     if len(value.shape) > MAX_RANK or any(size < 0 for size in value.shape):
         raise InputError(f"{path}: tensor '{name}': expected sizes that are known, found {list(value.shape)}")
     if prod(value.shape) > MAX_ELEMENTS:

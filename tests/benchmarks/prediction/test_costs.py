@@ -171,6 +171,14 @@ def test_a_file_of_unknown_size_is_refused(tmp_path: Path) -> None:
         read_cost(path)
 
 
+def test_names_bring_no_escape_sequences(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["out"], name="\x1b[31mred")]
+    path = write_onnx(tmp_path / "net.onnx", nodes, {}, {"x": [1, 3]}, {"out": [1, 3]})
+    (operator,) = read_cost(path).operators
+    assert "\x1b" not in operator.name
+    assert "red" in operator.name
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
