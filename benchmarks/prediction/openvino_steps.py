@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from nanonet_edge.benchmarks.prediction.steps import Kind, Network, Passing, Step, Value, checked
+from nanonet_edge.devices.files import printable
 from nanonet_edge.errors import InputError
 
 _MAX_BYTES = 64 << 20
@@ -122,7 +123,8 @@ class _Reader:
         return tuple(keys)
 
     def step(self, index: int, layer: ET.Element, reads: tuple[str, ...], writes: tuple[str, ...]) -> Step:
-        name, op = layer.attrib.get("name", ""), layer.attrib["type"]
+        # Names are printed: no escape sequences reach a terminal.
+        name, op = printable(layer.attrib.get("name", "")), printable(layer.attrib["type"])
         if not reads or not writes:
             raise ValueError(f"layer '{name}' has no inputs or no outputs")
         kind, macs = self.cost(

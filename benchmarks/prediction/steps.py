@@ -35,6 +35,8 @@ WEIGHTED: Final = ("conv", "pointwise", "depthwise")
 #: Dimensions beyond this many, or sizes beyond it, describe no network.
 MAX_RANK: Final = 16
 MAX_ELEMENTS: Final = 1 << 40
+#: No element is stored in more bytes than a float64 takes.
+_MAX_STORED: Final = MAX_ELEMENTS * 8
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ def checked(value: Value, path: Path, name: str) -> Value:
         raise InputError(f"{path}: tensor '{name}': expected sizes that are known, found {list(value.shape)}")
     if prod(value.shape) > MAX_ELEMENTS:
         raise InputError(f"{path}: tensor '{name}': expected a size that fits a memory, found {value.shape}")
+    if value.stored is not None and not 0 <= value.stored <= _MAX_STORED:
+        raise InputError(f"{path}: tensor '{name}': expected the size of what is stored, found no such size")
     return value
 
 

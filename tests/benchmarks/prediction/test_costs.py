@@ -173,10 +173,13 @@ def test_a_file_of_unknown_size_is_refused(tmp_path: Path) -> None:
 
 def test_names_bring_no_escape_sequences(tmp_path: Path) -> None:
     nodes = [helper.make_node("Relu", ["x"], ["out"], name="\x1b[31mred")]
-    path = write_onnx(tmp_path / "net.onnx", nodes, {}, {"x": [1, 3]}, {"out": [1, 3]})
-    (operator,) = read_cost(path).operators
-    assert "\x1b" not in operator.name
-    assert "red" in operator.name
+    onnx_file = write_onnx(tmp_path / "net.onnx", nodes, {}, {"x": [1, 3]}, {"out": [1, 3]})
+    # XML cannot hold an escape character, but the one that stands for "escape, bracket".
+    ir = write_ir(tmp_path / "net.xml", [(0, "Parameter", 4), (1, "Sigmoid", 4)], [(0, 1)], name="\x9b31mred")
+    for path in (onnx_file, ir):
+        (operator,) = read_cost(path).operators
+        assert operator.name.isprintable()
+        assert "red" in operator.name
 
 
 @pytest.mark.parametrize(
@@ -212,9 +215,31 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         read_cost(tmp_path / "net.xml")
 
 
-LAYER = """<layer id="{id}" name="n" type="{type}"><data levels="256" size="4"/>
-<input><port id="0"><dim>1</dim></port></input>
+INPUT = '<input><port id="0"><dim>1</dim></port></input>'
+LAYER = """<layer id="{id}" name="{name}" type="{type}"><data levels="256" size="{size}"/>{input}
 <output><port id="1" precision="FP32"><dim>1</dim></port></output></layer>"""
+
+
+def write_ir(
+    path: Path, layers: list[tuple[int, str, int]], edges: list[tuple[int, int]], name: str = "n"
+) -> Path:
+    """An IR of layers (id, type, stored bytes) with one value of one element each."""
+    drawn = "".join(
+        LAYER.format(
+            id=index, name=name, type=kind, size=size, input="" if kind in ("Parameter", "Const") else INPUT
+        )
+        for index, kind, size in layers
+    )
+    joined = "".join(f'<edge from-layer="{a}" from-port="1" to-layer="{b}" to-port="0"/>' for a, b in edges)
+    path.write_text(f"<net><layers>{drawn}</layers><edges>{joined}</edges></net>", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("size", [-4, 10**400])
+def test_a_constant_of_no_possible_size_is_named(size: int, tmp_path: Path) -> None:
+    path = write_ir(tmp_path / "net.xml", [(0, "Const", size), (1, "Sigmoid", 4)], [(0, 1)])
+    with pytest.raises(InputError, match=r"net\.xml: tensor 'n': expected the size of what is stored"):
+        read_cost(path)
 
 
 @pytest.mark.parametrize(
@@ -229,10 +254,7 @@ LAYER = """<layer id="{id}" name="n" type="{type}"><data levels="256" size="4"/>
 def test_an_ir_that_contradicts_itself_is_named(
     layers: list[tuple[int, str]], edges: list[tuple[int, int]], words: str, tmp_path: Path
 ) -> None:
-    drawn = "".join(LAYER.format(id=index, type=kind) for index, kind in layers)
-    joined = "".join(f'<edge from-layer="{a}" from-port="1" to-layer="{b}" to-port="0"/>' for a, b in edges)
-    path = tmp_path / "net.xml"
-    path.write_text(f"<net><layers>{drawn}</layers><edges>{joined}</edges></net>")
+    path = write_ir(tmp_path / "net.xml", [(index, kind, 4) for index, kind in layers], edges)
     with pytest.raises(InputError, match=words):
         read_cost(path)
 
