@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from nanonet_edge.devices import sensors
-from nanonet_edge.devices.files import DeviceFiles, parse_integer
+from nanonet_edge.devices.files import DeviceFiles, parse_integer, printable
 from nanonet_edge.devices.sensors import Cooling, CoreClock, Counter, EnergyCounter, RailPower, Temperature
 from nanonet_edge.devices.tegrastats import TegraSample, parse_tegrastats
 from nanonet_edge.devices.throttling import Throttling, decode_throttled, parse_throttled
@@ -157,7 +157,7 @@ def ask_commands(timeout_s: float = 2.0, names: Iterable[str] = tuple(COMMANDS))
 def parse_nvpmodel(text: str) -> ActiveMode | None:
     """Read what ``nvpmodel -q`` printed: a line ``NV Power Mode: MAXN`` and the mode's number."""
     match = _ASKED_MODE.search(text[:_OUTPUT_LIMIT])
-    return ActiveMode(id=int(match[2]) if match[2] else None, name=match[1]) if match else None
+    return ActiveMode(id=int(match[2]) if match[2] else None, name=printable(match[1])) if match else None
 
 
 def _stored_mode(files: DeviceFiles) -> ActiveMode | None:
@@ -167,7 +167,7 @@ def _stored_mode(files: DeviceFiles) -> ActiveMode | None:
         return None
     number = int(match[1])
     config = files.text(_NVPMODEL_CONFIG, _CONFIG_LIMIT) or ""
-    names = {int(key): name for key, name in _NAMED_MODE.findall(config)}
+    names = {int(key): printable(name) for key, name in _NAMED_MODE.findall(config)}
     return ActiveMode(id=number, name=names.get(number))
 
 
