@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
@@ -36,6 +37,8 @@ _LITERT: Final = {"3.9": "1.4.0"}
 _ONNXRUNTIME: Final = {"3.9": "1.19.2", "3.10": "1.23.2"}
 _TFLITE_RUNTIME: Final = "2.14.0"
 _NUMPY_1: Final = "1.26.4"
+#: Few digits: every version below it has a tag of its own.
+_GLIBC: Final = re.compile(r"glibc (\d{1,2})\.(\d{1,3})(?:\.\d+)?", re.ASCII)
 _OWN: Final = "name a Python there that has the engine: python = in a boards file"
 
 
@@ -62,11 +65,8 @@ class Probe(Record):
     @property
     def glibc(self) -> tuple[int, int] | None:
         """(major, minor) of the C library, None if it is another one."""
-        name, _, version = self.libc.partition(" ")
-        major, _, minor = version.partition(".")
-        if name != "glibc" or not (major.isdigit() and minor.isdigit()):
-            return None
-        return int(major), int(minor)
+        match = _GLIBC.fullmatch(self.libc)
+        return (int(match[1]), int(match[2])) if match else None
 
 
 def parse_probe(output: bytes, source: str) -> Probe:
