@@ -70,6 +70,9 @@ async def _connect(board: Board) -> asyncssh.SSHClientConnection:
                 **given,
                 password_auth=False,
                 kbdint_auth=False,
+                # Whatever the user's configuration says: a board needs neither.
+                agent_forwarding=False,
+                x11_forwarding=False,
                 keepalive_interval=_KEEPALIVE_SECONDS,
                 keepalive_count_max=2,
                 login_timeout=CONNECT_SECONDS,
@@ -160,7 +163,9 @@ class Connection:
 
         try:
             return await asyncio.wait_for(
-                self._connection.create_process(python_command(self.board, code, arguments), encoding=None),
+                self._connection.create_process(
+                    python_command(self.board, code, arguments), encoding=None, request_pty=False
+                ),
                 _COMMAND_SECONDS,
             )
         except (OSError, asyncio.TimeoutError, asyncssh.Error) as error:
