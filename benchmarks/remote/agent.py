@@ -30,6 +30,7 @@ from typing import IO, Any
 
 from nanonet_edge.benchmarks.remote.agent_engines import ENGINES
 from nanonet_edge.benchmarks.remote.agent_looks import Looks, describe_machine
+from nanonet_edge.benchmarks.remote.board import PID_NAME, end_agent
 
 SILENCE_SECONDS = 90.0
 ALIVE_SECONDS = 10.0
@@ -39,7 +40,6 @@ RETURN_SECONDS = 300.0
 PATIENCE_SECONDS = 300.0
 SLOWEST = 5.0
 _WARMUP_RUNS = 5
-_PID_NAME = "agent.pid"
 _BOOT = (
     "import sys; sys.path[:0] = sys.argv[1:]; "
     "from nanonet_edge.benchmarks.remote.agent_measure import main; main()"
@@ -130,8 +130,10 @@ class Measuring:
         request.update(pair, path=str(folder / pair["path"]), golden=str(folder / job["golden"]))
         assert self._process.stdin is not None  # noqa: S101 - it was asked to be a pipe
         assert self._process.stdout is not None  # noqa: S101
-        with contextlib.suppress(BrokenPipeError), self._process.stdin as sink:
-            sink.write(json.dumps(request) + "\n")
+        # Left open: at its end the process knows that the agent is gone, killed perhaps.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
         threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
         self._deadline = time.monotonic() + PATIENCE_SECONDS
 
@@ -158,6 +160,9 @@ class Measuring:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
         self._stderr.close()
 
     def _read(self, lines: IO[str]) -> None:
@@ -218,20 +223,15 @@ def run_job(folder: Path, job: dict[str, Any], events: Events, home: Home) -> li
 
 def replace_earlier_agent(folder: Path) -> None:
     """End an agent that lost its connection, and is still running in this folder, before it disturbs."""
-    path = folder / _PID_NAME
-    with contextlib.suppress(OSError, ValueError):
-        pid = int(path.read_text(encoding="ascii"))
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if folder.name.encode() in command:
-            os.kill(pid, signal.SIGTERM)
-    path.write_text(str(os.getpid()), encoding="ascii")
+    end_agent(folder)
+    (folder / PID_NAME).write_text(str(os.getpid()), encoding="ascii")
 
 
 def wait_for_return(folder: Path) -> None:
     """Home is gone: if no other agent takes over for a while, leave nothing behind."""
     time.sleep(RETURN_SECONDS)
     with contextlib.suppress(OSError, ValueError):
-        if int((folder / _PID_NAME).read_text(encoding="ascii")) == os.getpid():
+        if int((folder / PID_NAME).read_text(encoding="ascii")) == os.getpid():
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -240,15 +240,21 @@ def serve(folder: str) -> int:
     here = Path(folder)
     replace_earlier_agent(here)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
-    events = Events(sys.stdout)
-    job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_stay_heard, args=(events,), daemon=True).start()
     try:
-        run_job(here, job, events, Home(sys.stdin))
+        return _do_what_comes(here, Events(sys.stdout))
     except HomeIsGoneError:
         _leave_the_connection()
         wait_for_return(here)
         return 1
+
+
+def _do_what_comes(here: Path, events: Events) -> int:
+    line = sys.stdin.readline()
+    if not line.endswith("\n"):
+        raise HomeIsGoneError
+    threading.Thread(target=_stay_heard, args=(events,), daemon=True).start()
+    try:
+        run_job(here, json.loads(line), events, Home(sys.stdin))
     except OSError as error:
         events.tell("error", error=error.strerror or str(error))
         return 1

@@ -1,8 +1,9 @@
 """The agent's measuring process, fresh for each pair of artifact and runtime. Python >= 3.9, NumPy, OpenCV.
 
 It reads one pair as JSON from stdin, answers a line with the first inference's duration, and one with
-all the figures, raw: nanoseconds and bytes. The order is that of `nanonet_edge.benchmarks.worker`, and so
-is the code that times, that turns frames into masks, and that reads memory.
+all the figures, raw: nanoseconds and bytes. If stdin ends before that, so does the process. The order is
+that of `nanonet_edge.benchmarks.worker`, and so is the code that times, that turns frames into masks, and
+that reads memory.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -89,9 +91,17 @@ def serve(request: IO[str], answers: IO[str]) -> None:
         answers.flush()
 
     try:
-        measure(json.loads(request.readline()), tell)
+        pair = json.loads(request.readline())
+        threading.Thread(target=_end_with, args=(request,), daemon=True).start()
+        measure(pair, tell)
     except Exception as error:  # noqa: BLE001 - engines raise anything
         tell({"error": " ".join(str(error).split())[:400] or type(error).__name__})
+
+
+def _end_with(source: IO[str]) -> None:
+    """Nobody wants the figures of an agent that was killed, and going on would disturb the next one's."""
+    source.read()
+    os._exit(1)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """What is run on a board to place files there, start the agent, and clear up: plain Python >= 3.9.
 
-Its text is handed to the board's ``python3 -I -c``, so it imports nothing but the standard library.
+Its text is handed to the board's ``python3 -I -c``, so it imports nothing but the standard library; the
+agent has it as a module.
 Arguments: what to do, the name of the private folder, and below which folder it is made (empty: the
 system's for temporary files). The name is the caller's; nothing the board says is used as a path.
 
@@ -8,29 +9,34 @@ system's for temporary files). The name is the caller's; nothing the board says 
             stdin, [[name, bytes, sha256], ...], answers with the indices of the files that are not
             there yet, reads those files' bytes one after the other, and answers "placed"
     run     runs the agent from the folder
-    remove  removes the folder
+    remove  ends an agent that still runs from the folder, and removes it
 
 Whatever goes wrong in the first and the last is answered as {"error": ...}.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import signal
 import stat
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import IO, Any
 
+PID_NAME = "agent.pid"
 _CHUNK = 1 << 16
+_END_SECONDS = 5.0
 
 
 def private_folder(name: str, base: str) -> Path:
-    """The folder's path; it need not exist."""
-    return Path(base or tempfile.gettempdir()) / name
+    """The folder's absolute path; it need not exist."""
+    return Path(os.path.abspath(base or tempfile.gettempdir())) / name
 
 
 def make_private(folder: Path) -> None:
@@ -71,6 +77,22 @@ def receive(source: IO[bytes], path: Path, size: int, digest: str) -> None:
         raise ValueError("a file arrived damaged")
 
 
+def end_agent(folder: Path) -> None:
+    """End the agent that runs from the folder, if one still does, and wait until it has."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder / PID_NAME).read_text(encoding="ascii"))
+        command = Path(f"/proc/{pid}/cmdline")
+        if pid == os.getpid() or folder.name.encode() not in command.read_bytes():
+            return  # it is gone, and the number is another's
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _END_SECONDS
+        while folder.name.encode() in command.read_bytes():
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+                return
+            time.sleep(0.02)
+
+
 def answer(value: dict[str, Any]) -> None:
     """One line of JSON to the caller."""
     print(json.dumps(value), flush=True)
@@ -79,6 +101,7 @@ def answer(value: dict[str, Any]) -> None:
 def place(folder: Path) -> None:
     """See above."""
     make_private(folder)
+    end_agent(folder)
     source = sys.stdin.buffer
     files = json.loads(source.readline())
     missing = [
@@ -108,7 +131,9 @@ def main(what: str, name: str, base: str) -> int:
         if what == "place":
             place(folder)
         else:
-            shutil.rmtree(folder)
+            end_agent(folder)
+            if folder.exists():
+                shutil.rmtree(folder)
             answer({"removed": True})
     except Exception as error:  # noqa: BLE001 - whatever goes wrong is the answer
         answer({"error": getattr(error, "strerror", None) or str(error) or type(error).__name__})

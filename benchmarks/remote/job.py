@@ -36,6 +36,7 @@ AGENT_MODULES: Final = (
     "benchmarks/remote/agent_engines.py",
     "benchmarks/remote/agent_looks.py",
     "benchmarks/remote/agent_measure.py",
+    "benchmarks/remote/board.py",
     "runtimes/tflite_worker.py",
 )
 _GOLDEN: Final = "golden.npz"
@@ -184,10 +185,7 @@ def make_job(
         UnsupportedError: a runtime, or a paced or sustained run, which the agent does not do.
         BundleError: there is no artifact of that name.
     """
-    if settings.fps is not None or settings.sustained_minutes is not None:
-        raise UnsupportedError(
-            "runs on a clock and sustained runs are not measured from afar: run bench there"
-        )
+    _check_settings(settings)
     chosen = tuple(bundle.artifact(name) for name in artifacts) if artifacts else bundle.artifacts
     skipped: list[Skipped] = []
     pairs: list[Pair] = []
@@ -223,11 +221,24 @@ def job_that_asked(bundle: Bundle, asked: JobEvent, source: str) -> Job:
         )
     try:
         pairs = tuple(Pair(bundle.artifact(name), spec) for name, spec in asked.pairs)
+        _check_settings(asked.settings)
         for pair in pairs:
-            _check_spec(pair.spec)
+            _check_pair(pair)
     except (UsageError, BundleError) as error:
         raise InputError(f"{source}: {error}") from None
     return Job(bundle, pairs, (), asked.settings)
+
+
+def _check_pair(pair: Pair) -> None:
+    if _check_spec(pair.spec) is not pair.artifact.record.format:
+        raise UsageError(f"{pair.spec} does not run {pair.artifact.name}")
+
+
+def _check_settings(settings: BenchSettings) -> None:
+    if settings.fps is not None or settings.sustained_minutes is not None:
+        raise UnsupportedError(
+            "runs on a clock and sustained runs are not measured from afar: run bench there"
+        )
 
 
 def _check_spec(text: str) -> Format:

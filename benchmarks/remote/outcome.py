@@ -118,7 +118,8 @@ class Outcome:
         if isinstance(event, StateEvent):
             if event.at == "before":  # a fresh start, after a connection was lost in the middle of it
                 states.clear()
-            if len(states) >= _MOST_STATES or (event.at != "before" and not states):
+            is_later = not states or event.monotonic_ns > states[-1].monotonic_ns
+            if len(states) >= _MOST_STATES or (event.at != "before" and not states) or not is_later:
                 raise DeviceError(
                     f"{self.source}: expected fewer states of pair {event.pair}, or another order"
                 )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +31,8 @@ _PAUSES: Final = (1.0, 4.0, 10.0, 20.0)
 #: An agent says something every few seconds; so long a silence is a dropped connection.
 SILENCE_SECONDS: Final = 120.0
 _HEARTBEAT_SECONDS: Final = 15.0
+#: Unpacking wheels on the slowest card takes minutes; an agent that only is alive for so long is stuck.
+_STUCK_SECONDS: Final = 1800.0
 _CHUNK: Final = 1 << 17
 _WORDS_LIMIT: Final = 4096
 
@@ -45,30 +48,39 @@ async def measure_board(board: Board, job: Job, journal: Journal, report: Report
     folder = f"nanonet-edge-{secrets.token_hex(16)}"
     failures = 0
     was_connected = is_left = False
-    while not journal.outcome.ended:
-        before = len(journal.outcome.done)
-        try:
-            async with connected(board) as connection:
-                was_connected = True
-                session = _Session(connection, job, folder, journal, report)
-                try:
-                    await session.run()
-                finally:
-                    is_left = not await session.clear_up()
-        except DroppedError as error:
-            if not was_connected:
-                raise DeviceError(f"{board.name}: cannot be reached: {error}") from None
-            failures = 1 if len(journal.outcome.done) > before else failures + 1
-            if failures >= ATTEMPTS:
-                raise DeviceError(f"{board.name}: the connection was lost: {error}") from None
-            report(f"{board.name}: {error}; {journal.outcome.progress} measured, connecting again")
-            await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES)) - 1])
-    if is_left:
-        report(f"{board.name}: the folder {folder} could not be removed: it lies among the temporary files")
+    try:
+        while not journal.outcome.ended:
+            before = len(journal.outcome.done)
+            try:
+                async with connected(board) as connection:
+                    was_connected = True
+                    session = _Session(connection, job, folder, journal, report)
+                    try:
+                        await session.run()
+                    finally:
+                        is_left = is_left or session.has_placed
+                        if is_left:
+                            is_left = not await session.clear_up()
+            except DroppedError as error:
+                if not was_connected:
+                    raise DeviceError(f"{board.name}: cannot be reached: {error}") from None
+                failures = 1 if len(journal.outcome.done) > before else failures + 1
+                if failures >= ATTEMPTS:
+                    raise DeviceError(f"{board.name}: the connection was lost: {error}") from None
+                report(f"{board.name}: {error}; {journal.outcome.progress} measured, connecting again")
+                await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES)) - 1])
+    finally:
+        if is_left:
+            where = board.folder or "its folder for temporary files"
+            report(f"{board.name}: {folder} in {where} could not be removed from here")
 
 
 class _Session:
-    """One connection's part of the work."""
+    """One connection's part of the work.
+
+    Attributes:
+        has_placed: whether there may be a folder of ours on the board.
+    """
 
     def __init__(
         self, connection: Connection, job: Job, folder: str, journal: Journal, report: Report
@@ -79,18 +91,20 @@ class _Session:
         self._folder = folder
         self._journal = journal
         self._report = report
+        self.has_placed = False
 
     async def run(self) -> None:
         """Place what is missing, and listen to the agent to the end."""
         probe = parse_probe(await self._connection.ask(PROBE), self._board.name)
         payloads = [*self._job.payloads(), *await self._wheels(probe)]
+        self.has_placed = True
         await self._place(payloads)
         await self._listen()
 
     async def clear_up(self) -> bool:
         """Remove the folder there; whether that is known to have worked."""
         code, arguments = program("remove", self._folder, self._board.folder)
-        with contextlib.suppress(DeviceError, DroppedError, ValueError):
+        with contextlib.suppress(DeviceError, DroppedError, ValueError, RecursionError):
             answer = json.loads(await self._connection.ask(code, arguments))
             return isinstance(answer, dict) and answer.get("removed") is True
         return False
@@ -136,12 +150,18 @@ class _Session:
         heart = asyncio.create_task(_beat(process, job))
         words = asyncio.create_task(_last_words(process))
         lines = Lines(self._board.name)
+        last = time.monotonic()
         try:
             while data := await _read(process):
                 for line in lines.feed(data):
                     event = parse_event(line, self._board.name)
                     if not isinstance(event, AliveEvent):
                         self._journal.take(line, event, self._report)
+                        last = time.monotonic()
+                    elif time.monotonic() - last > _STUCK_SECONDS:
+                        raise DeviceError(
+                            f"{self._board.name}: the agent did nothing for {_STUCK_SECONDS:.0f} s"
+                        )
                     if self._journal.outcome.ended:
                         return
             await self._explain_end(process, words)
@@ -244,8 +264,10 @@ async def _read(process: asyncssh.SSHClientProcess[bytes]) -> bytes:
 
 async def _last_words(process: asyncssh.SSHClientProcess[bytes]) -> str:
     """The last line of stderr, drained as it comes."""
+    import asyncssh
+
     tail = b""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, asyncssh.Error):
         while data := await process.stderr.read(_CHUNK):
             tail = (tail + data)[-_WORDS_LIMIT:]
     lines = tail.decode("utf-8", "replace").strip().splitlines()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import io
+import json
 import os
 import signal
 import subprocess
@@ -18,10 +19,12 @@ import pytest
 from nanonet_edge.benchmarks.remote import agent, agent_looks
 from nanonet_edge.benchmarks.remote.board_machine import describe_board
 from nanonet_edge.benchmarks.remote.events import Facts, MachineEvent
-from nanonet_edge.benchmarks.remote.job import agent_payloads, board_program
+from nanonet_edge.benchmarks.remote.job import agent_payloads, board_program, make_job
 from nanonet_edge.benchmarks.remote.sent_files import MACHINE_FILES, STATE_FILES, SentFiles
+from nanonet_edge.bundle import Bundle
 from nanonet_edge.devices import detect, read_state
 from nanonet_edge.machine import read_machine
+from nanonet_edge.results import BenchSettings
 from tests.nanonet_edge.devices.test_state import LAPTOP, ORIN, PI
 from tests.nanonet_edge.devices.trees import ACCELERATORS, BOARDS, plant
 
@@ -144,6 +147,51 @@ def test_earlier_agent_in_the_same_folder_is_ended(tmp_path: Path) -> None:
         agent.replace_earlier_agent(folder)
         assert earlier.wait(timeout=30) == -signal.SIGTERM
     assert (folder / "agent.pid").read_text() == str(os.getpid())
+
+
+def test_measuring_process_ends_with_the_agent(bundle: Bundle) -> None:
+    (pair, *_) = make_job(bundle, BenchSettings(min_seconds=3600.0), artifacts=["tiny.fp32.onnx"]).pairs
+    record = pair.artifact.record
+    request = {
+        "runtime": pair.spec, "options": [], "threads": 1, "min_seconds": 3600.0, "min_count": 1,
+        "path": str(pair.artifact.path), "golden": str(bundle.root / bundle.manifest.golden.file.path),
+        "input": record.input.model_dump(mode="json"), "output": record.output.model_dump(mode="json"),
+    }  # fmt: skip
+    command = [sys.executable, "-c", "from nanonet_edge.benchmarks.remote.agent_measure import main; main()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.flush()
+        assert "first_ns" in json.loads(process.stdout.readline())
+        process.stdin.close()
+        assert process.wait(timeout=30) == 1
+
+
+def test_agent_that_is_never_given_a_job_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "nanonet-edge-x"
+    folder.mkdir()
+    code = f"""
+from nanonet_edge.benchmarks.remote import agent
+agent.RETURN_SECONDS = 0.0
+agent.serve({str(folder)!r})
+"""
+    subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, check=True)
+    assert not folder.exists()
+
+
+def test_folder_is_removed_with_the_agent_that_runs_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "nanonet-edge-x"
+    folder.mkdir()
+    waiting = [sys.executable, "-c", "import time; time.sleep(60)", "run", folder.name, ""]
+    remove = [sys.executable, "-I", "-c", board_program(), "remove", folder.name, "."]
+    with subprocess.Popen(waiting) as running:
+        (folder / "agent.pid").write_text(str(running.pid))
+        for _ in range(2):  # what is gone is removed, too
+            done = subprocess.run(remove, cwd=tmp_path, capture_output=True, check=True)
+            assert json.loads(done.stdout) == {"removed": True}
+        assert running.wait(timeout=30) == -signal.SIGTERM
+    assert not folder.exists()
 
 
 def test_home_is_gone_when_it_closes_the_connection() -> None:

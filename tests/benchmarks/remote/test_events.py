@@ -40,7 +40,8 @@ RESULT = {"event": "result", "pair": 0, "figures": FIGURES}
 
 
 def state(at: str, pair: int = 0) -> dict[str, Any]:
-    return {"event": "state", "pair": pair, "at": at, "monotonic_ns": 1, "files": {}, "outputs": {}}
+    when = {"before": 1, "during": 2, "after": 3}[at]
+    return {"event": "state", "pair": pair, "at": at, "monotonic_ns": when, "files": {}, "outputs": {}}
 
 
 def line(event: dict[str, Any]) -> bytes:
@@ -113,6 +114,7 @@ def test_words_are_one_printable_line(bundle: Bundle) -> None:
         [MACHINE, state("after"), RESULT],
         [MACHINE, state("before"), state("after"), RESULT, RESULT],
         [MACHINE, state("before", pair=9)],
+        [MACHINE, state("before"), state("during") | {"monotonic_ns": 1}],
         [MACHINE, {"event": "error", "error": "No space left on device"}],
         [MACHINE | {"missing": ["numpy"]}],
         [MACHINE, {"event": "end"}],
@@ -130,6 +132,13 @@ def test_state_that_was_begun_twice_counts_once(bundle: Bundle) -> None:
     watched = outcome.result().rows[0].watched
     assert watched is not None
     assert len(watched.samples) == 1
+
+
+def test_escape_sequence_in_what_a_program_printed_is_not_kept(bundle: Bundle) -> None:
+    before = state("before") | {"outputs": {"nvpmodel": "NV Power Mode: \x1b[2J\n0\n"}}
+    text = outcome_of(bundle, MACHINE, before, state("after"), RESULT).result().model_dump_json()
+    assert '"name":"[2J"' in text
+    assert "\\u001b" not in text
 
 
 @given(st.lists(st.binary(max_size=40).filter(lambda one: b"\n" not in one)), st.integers(1, 7))
@@ -167,6 +176,24 @@ def test_journal_of_another_job_is_begun_anew(bundle: Bundle, tmp_path: Path) ->
     for event in (MACHINE, state("before"), state("after"), RESULT):
         journal.take(line(event), parse_event(line(event), "pi"), lambda words: None)
     assert Journal(path, make_job(bundle, BenchSettings(threads=2)), "pi").resumed == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"pairs": [["tiny.fp32.onnx", "litert"]]}, "litert does not run tiny.fp32.onnx"),
+        ({"pairs": [["tiny.fp32.onnx", "openvino"]]}, "is not driven from afar"),
+        ({"pairs": [["nothing", "litert"]]}, "nothing"),
+        ({"settings": {"fps": 30.0}}, "runs on a clock"),
+    ],
+)
+def test_result_of_what_is_never_asked_is_refused(
+    change: dict[str, Any], says: str, bundle: Bundle, tmp_path: Path
+) -> None:
+    path = tmp_path / "result.jsonl"
+    path.write_bytes(line(make_job(bundle, BenchSettings()).asked.model_dump(mode="json") | change) + b"\n")
+    with pytest.raises(InputError, match=rf"result\.jsonl: .*{says}"):
+        read_events(path, bundle=bundle)
 
 
 @given(st.binary(max_size=200))
