@@ -6,7 +6,7 @@
 Least squares of the logarithm of predicted over published, with a loss that outliers pull less
 (soft L1); figures of one run at several thread counts count as one. A weak prior keeps a parameter
 that the figures leave open near what is typical. The error is that of figures left out: run by
-run, architecture by architecture, device by device.
+run, architecture by architecture, device by device, and with both an architecture and a device unseen.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ import numpy.typing as npt
 from nanonet_edge.atomic import write_text
 from nanonet_edge.benchmarks.prediction.costs import Arithmetic, NetworkCost
 from nanonet_edge.benchmarks.prediction.fitted import FITTED_FILE, Errors, Fit, Fitted
-from nanonet_edge.benchmarks.prediction.latencies import PublishedFigure, Unit, read_latencies
+from nanonet_edge.benchmarks.prediction.latencies import (
+    PublishedFigure,
+    Unit,
+    published_rates,
+    read_latencies,
+)
 from nanonet_edge.benchmarks.prediction.networks import NETWORKS
 from nanonet_edge.benchmarks.prediction.rates import (
-    CpuRates,
     GpuRates,
     TpuRates,
-    cpu_rates,
     gpu_rates,
     tpu_rates,
 )
@@ -50,7 +53,15 @@ from nanonet_edge.extras import require
 
 Floats = npt.NDArray[np.float64]
 Efficiency = TypeVar("Efficiency", CpuEfficiency, GpuEfficiency, TpuEfficiency)
-LeftOut = Literal["run", "family", "device"]
+LeftOut = Literal["run", "family", "device", "both"]
+
+#: What figures have in common that are left out together.
+_SHARED: Final[Mapping[LeftOut, tuple[str, ...]]] = {
+    "run": ("run",),
+    "family": ("family",),
+    "device": ("device",),
+    "both": ("family", "device"),
+}
 
 #: Published figures differ by about this much, as a share, from version to version.
 _NOISE: Final = 0.15
@@ -118,12 +129,19 @@ class Problem(Generic[Efficiency]):
     def left_out(
         self, figures: Sequence[PublishedFigure], what: LeftOut, start: Efficiency | None = None
     ) -> Errors:
-        """The error on figures that the fit has not seen: every group left out once."""
-        groups = dict.fromkeys(getattr(figure, what) for figure in figures)
+        """The error on figures that the fit has not seen: every group is predicted once.
+
+        Predicted from the figures that share nothing of `what` with it: for "both" neither the
+        architecture nor the device. Where no figure is left, the prior alone predicts.
+        """
+
+        def group(figure: PublishedFigure) -> tuple[str, ...]:
+            return tuple(getattr(figure, name) for name in _SHARED[what])
+
         ratios = []
-        for group in groups:
-            seen = [figure for figure in figures if getattr(figure, what) != group]
-            unseen = [figure for figure in figures if getattr(figure, what) == group]
+        for wanted in dict.fromkeys(group(figure) for figure in figures):
+            unseen = [figure for figure in figures if group(figure) == wanted]
+            seen = [figure for figure in figures if not set(group(figure)) & set(wanted)]
             ratios.append(self.ratios(unseen, self.solve(seen, start)))
         return errors(what, np.concatenate(ratios))
 
@@ -138,6 +156,7 @@ class Problem(Generic[Efficiency]):
             run=self.left_out(figures, "run", efficiency),
             family=self.left_out(figures, "family", efficiency),
             device=self.left_out(figures, "device", efficiency),
+            both=self.left_out(figures, "both", efficiency),
         )
 
 
@@ -166,7 +185,7 @@ def problems() -> tuple[Problem[CpuEfficiency], Problem[GpuEfficiency], Problem[
 
 def predict_cpu(figure: PublishedFigure, efficiency: CpuEfficiency) -> float:
     """Milliseconds of a published figure's network on its processor."""
-    rates = _processor(figure.device)
+    rates = published_rates(figure.device)
     ceilings = cpu_ceilings(rates, efficiency, figure.threads or rates.cores)
     seconds = operator_seconds(_arrays(figure.network, figure.arithmetic), ceilings)
     factor = efficiency.builtin if figure.engine == "tflite-builtin" else 1.0
@@ -194,12 +213,6 @@ def _cost(network: str, arithmetic: Arithmetic) -> NetworkCost:
 @cache
 def _arrays(network: str, arithmetic: Arithmetic) -> CostArrays:
     return CostArrays.of(_cost(network, arithmetic))
-
-
-@cache
-def _processor(device: str) -> CpuRates:
-    known = read_latencies().processors.get(device)
-    return cpu_rates(_shipped(device)) if known is None else known.rates
 
 
 @cache
@@ -256,7 +269,7 @@ def _print_fit(unit: Unit, problem: Problem[Efficiency], fit: Fit[Efficiency]) -
     print(f"{unit}: {fit.figures} published figures of {', '.join(fit.devices)}")
     print("  efficiencies: " + ", ".join(f"{name} {value:g}" for name, value in fit.efficiency))
     print(f"  seen figures: median error {fit.in_sample_median:.1%}")
-    for error in (fit.run, fit.family, fit.device):
+    for error in (fit.run, fit.family, fit.device, fit.both):
         print(
             f"  {error.left_out} left out: median error {error.median:.1%}, "
             f"nine of ten within a factor of {error.factor:.2f}"

@@ -21,13 +21,13 @@ class Errors(Record):
 
     Attributes:
         left_out: what was left out together: a run at all its thread counts, all figures of an
-            architecture, or all of a device.
+            architecture, all of a device, or both of these.
         figures: how many were predicted so.
         median: of the relative errors, |predicted / published - 1|.
         factor: nine of ten predictions were within this factor of the published figure.
     """
 
-    left_out: Literal["run", "family", "device"]
+    left_out: Literal["run", "family", "device", "both"]
     figures: int = Field(gt=0)
     median: float = Field(ge=0)
     factor: float = Field(ge=1)
@@ -43,13 +43,17 @@ class Fit(Record, Generic[Efficiency]):
     run: Errors
     family: Errors
     device: Errors
+    both: Errors
 
     def error_for(self, device: str) -> Errors:
         """The error that a new network on this device must be expected to have.
 
-        A device that has published figures is known, the network is not; of other devices neither is.
+        A device that has published figures is known, the network is not. Of other devices neither is:
+        the worse of two errors counts, as leaving more out of few figures can seem better by chance.
         """
-        return self.family if device in self.devices else self.device
+        if device in self.devices:
+            return self.family
+        return max(self.device, self.both, key=lambda error: error.factor)
 
 
 class Fitted(Record):

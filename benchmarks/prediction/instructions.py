@@ -18,12 +18,12 @@ from pydantic import PositiveInt
 from nanonet_edge.benchmarks.emulation.result import CountResult
 from nanonet_edge.benchmarks.prediction.costs import Arithmetic
 from nanonet_edge.benchmarks.prediction.fitted import read_fitted
-from nanonet_edge.benchmarks.prediction.latencies import read_latencies
+from nanonet_edge.benchmarks.prediction.latencies import published_rates, read_latencies
 from nanonet_edge.benchmarks.prediction.networks import NETWORKS
-from nanonet_edge.benchmarks.prediction.rates import CpuRates, Unpredictable, cpu_rates
+from nanonet_edge.benchmarks.prediction.rates import Unpredictable
 from nanonet_edge.benchmarks.prediction.roofline import CostArrays, cpu_ceilings, operator_seconds
 from nanonet_edge.bundle import Artifact, Bundle
-from nanonet_edge.devices import Profile, load_catalogue
+from nanonet_edge.devices import Profile
 from nanonet_edge.errors import InputError
 from nanonet_edge.manifest import Record
 from nanonet_edge.results import load_result
@@ -111,8 +111,8 @@ def cycles_per_instruction(core: str, arithmetic: Arithmetic) -> float:
     base = counts.find(_BRIDGE_COUNT, "fp32", "Cortex-A72")
     if board is None or counted is None or base is None:
         raise Unpredictable(f"no published figure tells the cycles per instruction of {arithmetic} on {core}")
-    cycles = _bridge_seconds(board, arithmetic) * _rates(board).clock_hz
-    base_cycles = _bridge_seconds(anchor_board, "fp32") * _rates(anchor_board).clock_hz
+    cycles = _bridge_seconds(board, arithmetic) * published_rates(board).clock_hz
+    base_cycles = _bridge_seconds(anchor_board, "fp32") * published_rates(anchor_board).clock_hz
     return _anchor() * (cycles / base_cycles) / (counted / base)
 
 
@@ -127,7 +127,7 @@ def _anchor() -> float:
     counted = read_counts().find(_ANCHOR, "fp32", "Cortex-A72")
     if counted is None or published.threads is None:
         raise AssertionError(_ANCHOR)
-    rates = _rates(_ANCHOR_BOARD)
+    rates = published_rates(_ANCHOR_BOARD)
     costs = CostArrays.of(NETWORKS[_ANCHOR]().cost("fp32"))
     efficiency = read_fitted().cpu.efficiency
     one, all_threads = (
@@ -146,8 +146,3 @@ def _bridge_seconds(board: str, arithmetic: Arithmetic) -> float:
         if (one.family, one.device, one.arithmetic, one.threads) == (_BRIDGE, board, arithmetic, 1)
     ]
     return exp(sum(logs) / len(logs))
-
-
-@cache
-def _rates(board: str) -> CpuRates:
-    return cpu_rates(load_catalogue(environment={}).get(board))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,8 @@ from typing_extensions import Self
 
 from nanonet_edge.benchmarks.prediction.costs import Arithmetic
 from nanonet_edge.benchmarks.prediction.networks import NETWORKS
-from nanonet_edge.benchmarks.prediction.rates import CpuRates, read_rates
+from nanonet_edge.benchmarks.prediction.rates import CpuRates, Sourced, cpu_rates, read_rates
+from nanonet_edge.devices import load_catalogue
 from nanonet_edge.devices.profile import Source
 from nanonet_edge.manifest import Record
 
@@ -45,8 +47,13 @@ class PublishedFigure(Record):
 
     @property
     def family(self) -> str:
-        """The architecture, whatever its size: of "YOLOv8n-640" it is "YOLOv8"."""
-        return self.network.partition("-")[0].rstrip("nsm")
+        """The architecture, whatever its size and its head.
+
+        Of "YOLOv8n-640" it is "YOLOv8"; what is built on a MobileNet counts as that MobileNet.
+        """
+        first, *others = self.network.split("-")
+        backbone = next((part for part in others if part.startswith("MobileNet")), None)
+        return backbone or first.rstrip("nsm")
 
 
 class Processor(Record):
@@ -72,12 +79,18 @@ class Processor(Record):
 
 
 class PublishedLatencies(Record):
-    """The whole of `published_latencies.json`; `left_out` says which known figures are not used, and why."""
+    """The whole of `published_latencies.json`.
+
+    Attributes:
+        left_out: which known figures are not used, and why.
+        clocks: of devices, in MHz, whose figures were taken below what their profile says.
+    """
 
     schema_version: Literal[1]
     left_out: tuple[str, ...]
     sources: dict[str, Source]
     processors: dict[str, Processor]
+    clocks: dict[str, Sourced]
     latencies: tuple[PublishedFigure, ...]
 
     @model_validator(mode="after")
@@ -92,3 +105,15 @@ class PublishedLatencies(Record):
 def read_latencies() -> PublishedLatencies:
     """The figures of `published_latencies.json`."""
     return PublishedLatencies.model_validate_json(_FILE.read_text(encoding="utf-8"))
+
+
+@cache
+def published_rates(device: str) -> CpuRates:
+    """What the processor could do at most that a device's published figures were taken on."""
+    published = read_latencies()
+    known, clock = published.processors.get(device), published.clocks.get(device)
+    if known is not None:
+        return known.rates
+    # A user's own profiles must not change what is fitted.
+    rates = cpu_rates(load_catalogue(environment={}).get(device))
+    return rates if clock is None else replace(rates, clock_hz=clock.value * 1e6)

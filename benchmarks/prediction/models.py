@@ -107,6 +107,11 @@ def predict_on_cpu(request: Request) -> Outcome:
         outcome.notes.append(f"{threads} threads: counted as {rates.cores}, for so many cores")
     if profile.name not in fit.devices:
         outcome.notes.append(_from_others("processor", profile, fit.devices))
+    if (clock := read_latencies().clocks.get(profile.name)) is not None:
+        outcome.notes.append(
+            f"for {rates.clock_hz / 1e6:.0f} MHz: older boards, those of the published figures, "
+            f"stop at {clock.value:.0f}"
+        )
     if rates.core.assumed:
         outcome.widened["a core whose rates are assumed"] = _UNLIKE
     if factors.spread > 1:

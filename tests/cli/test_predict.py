@@ -46,7 +46,7 @@ def test_a_bundle_on_a_board(bundle: Path) -> None:
         "tiny.fp32.onnx",
         "cpu: onnxruntime, threads: 1",
         " to ",
-        "18%",
+        "14%",
         "google/XNNPACK",
         "python -m nanonet_edge.benchmarks.prediction.fit",
         f"to measure: nanonet-edge bench {bundle} --device raspberry-pi-4 --host user@board",

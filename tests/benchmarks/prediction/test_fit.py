@@ -63,7 +63,7 @@ def check_same(shipped: Fit[Any], again: Fit[Any]) -> None:
     for name, value in shipped.efficiency:
         assert getattr(again.efficiency, name) == pytest.approx(value, rel=0.02), name
     assert again.devices == shipped.devices
-    for what in ("run", "family", "device"):
+    for what in ("run", "family", "device", "both"):
         before, now = getattr(shipped, what), getattr(again, what)
         assert (before.left_out, before.figures) == (now.left_out, now.figures) == (what, before.figures)
         assert now.median == pytest.approx(before.median, abs=0.01)
@@ -80,6 +80,45 @@ def test_a_figure_left_out_was_not_seen() -> None:
     assert TPU.left_out(figures, "device").median < 0.5
 
 
+def test_what_is_left_out_shares_nothing_with_what_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures, _ = figures_of("cpu")
+    seen: list[list[PublishedFigure]] = []
+    unseen: list[list[PublishedFigure]] = []
+    efficiency = read_fitted().cpu.efficiency
+
+    def solve(_: object, chosen: list[PublishedFigure], _start: object) -> CpuEfficiency:
+        seen.append(chosen)
+        return efficiency
+
+    def ratios(_: object, chosen: list[PublishedFigure], _at: object) -> Any:
+        unseen.append(chosen)
+        return np.ones(len(chosen))
+
+    monkeypatch.setattr(Problem, "solve", solve)
+    monkeypatch.setattr(Problem, "ratios", ratios)
+    assert CPU.left_out(figures, "both").figures == len(figures)
+    assert sum(map(len, unseen)) == len(figures)
+    for known, new in zip(seen, unseen, strict=True):
+        assert known
+        assert not {one.device for one in known} & {one.device for one in new}
+        assert not {one.family for one in known} & {one.family for one in new}
+
+
+def test_the_architecture_of_a_network_is_that_of_its_layers() -> None:
+    found = {one.network: one.family for unit in ("cpu", "gpu", "tpu") for one in figures_of(unit)[0]}
+    assert found["SSDLite-MobileNetV2-300"] == found["U-Net-MobileNetV2-128"] == "MobileNetV2"
+    assert found["MobileNetV2-1.0-224"] == "MobileNetV2"
+    assert found["MobileNetV3-Large-224"] == found["MobileNetV3-Small-224"] != "MobileNetV2"
+    assert found["YOLOv8n-640"] == found["YOLOv8m-640"] == "YOLOv8"
+    assert found["EfficientDet-lite0"] == found["EfficientDet-lite4"]
+
+
+def test_a_new_device_has_the_worse_of_the_errors() -> None:
+    for fit in (read_fitted().cpu, read_fitted().gpu, read_fitted().tpu):
+        assert fit.error_for(fit.devices[0]) == fit.family
+        assert fit.error_for("unheard-of").factor == max(fit.device.factor, fit.both.factor)
+
+
 def test_errors_by_hand() -> None:
     found = errors("run", np.array([0.5, 1.0, 1.2, 2.0]))
     assert found.median == pytest.approx((0.2 + 0.5) / 2)
@@ -93,6 +132,7 @@ def test_the_aim_is_met_on_processors() -> None:
     assert fitted.cpu.run.median < 0.3
     assert fitted.cpu.family.median < 0.3
     assert fitted.cpu.device.median < 0.3
+    assert fitted.cpu.both.median < 0.3
 
 
 def test_every_parameter_is_a_share_or_a_cost_that_can_be() -> None:
