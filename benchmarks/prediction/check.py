@@ -9,12 +9,15 @@ import numpy as np
 from pydantic import model_validator
 from typing_extensions import Self
 
+from nanonet_edge.benchmarks.prediction.host import HOST_PROFILE
 from nanonet_edge.benchmarks.prediction.predict import predict_artifact
 from nanonet_edge.benchmarks.prediction.rates import read_rates
 from nanonet_edge.benchmarks.prediction.result import Milliseconds
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.devices import Profile
+from nanonet_edge.devices.files import printable
 from nanonet_edge.errors import InputError
+from nanonet_edge.machine import read_machine
 from nanonet_edge.manifest import Record
 from nanonet_edge.results import BENCH_NAME, BenchResult, BenchRow, load_result, results_folder
 
@@ -61,12 +64,13 @@ def check_bundle(bundle: Bundle, profile: Profile, bench: Path | None = None) ->
         bench: the result; ``BUNDLE.results/bench.json`` otherwise.
 
     Raises:
-        InputError: there is no such result, or it is of another bundle.
+        InputError: there is no such result, or it is of another bundle or another machine.
     """
     path = bench or results_folder(bundle.root) / BENCH_NAME
     result = load_result(path, BenchResult)
     if result.manifest_sha256 != bundle.manifest_sha256:
         raise InputError(f"{path}: expected results of {bundle.root}, found those of another bundle")
+    _check_machine(path, result, profile)
     rows = tuple(_check(bundle, row, profile, result.settings.threads) for row in result.rows)
     ratios = [row.ratio for row in rows if row.ratio is not None]
     return CheckResult(
@@ -78,6 +82,17 @@ def check_bundle(bundle: Bundle, profile: Profile, bench: Path | None = None) ->
         median_error=float(np.median(np.abs(np.array(ratios) - 1.0))) if ratios else None,
         in_range=sum(row.in_range is True for row in rows),
     )
+
+
+def _check_machine(path: Path, result: BenchResult, profile: Profile) -> None:
+    """See that a result is of the machine that the profile describes."""
+    if profile.name == HOST_PROFILE:
+        known = result.machine.cpu_model == read_machine().cpu_model
+    else:
+        known = profile.name in (result.settings.device, *result.detected)
+    if not known:
+        found = printable(result.machine.cpu_model or "a processor that was not named")
+        raise InputError(f"{path}: expected results of {profile.title}, found those of {found}")
 
 
 def _check(bundle: Bundle, row: BenchRow, profile: Profile, threads: int) -> CheckRow:

@@ -27,7 +27,7 @@ from nanonet_edge.devices import Profile
 from nanonet_edge.errors import InputError
 from nanonet_edge.manifest import Record
 from nanonet_edge.results import load_result
-from nanonet_edge.variants import Format, Precision
+from nanonet_edge.variants import Format, Precision, Topology
 
 _FILE = Path(__file__).with_name("instruction_counts.json")
 
@@ -89,11 +89,17 @@ def load_counts(path: Path, profile: Profile, manifest_sha256: str | None = None
 
 
 def shipped_count(bundle: Bundle, artifact: Artifact, profile: Profile) -> int | None:
-    """The count that ships for an artifact, if it is a rewritten NanoNet of the counted size."""
+    """The count that ships for an artifact, if it is a rewritten NanoNet as it was counted."""
     manifest, record = bundle.manifest, artifact.record
     arithmetic = _COUNTED.get(record.precision)
     core = None if profile.cpu is None else profile.cpu.model.value
-    is_counted = (record.format, record.graph, manifest.size) == (Format.TFLITE, "rewritten", _COUNTED_SIZE)
+    is_counted = (record.format, record.graph, manifest.size, manifest.topology, manifest.classes) == (
+        Format.TFLITE,
+        "rewritten",
+        _COUNTED_SIZE,
+        Topology.RELEASED,
+        1,
+    )
     if arithmetic is None or core is None or not is_counted:
         return None
     return read_counts().find(f"NanoNet-{manifest.variant.upper()}", arithmetic, core)

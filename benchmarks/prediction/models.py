@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ from nanonet_edge.benchmarks.prediction.roofline import (
 )
 from nanonet_edge.devices import Profile, load_catalogue
 from nanonet_edge.edgetpu import coral_report
+from nanonet_edge.tflite_file import ABSENT, TfliteFile, read_tflite
 
 #: Whose processor takes over from a Coral accelerator that plugs into a host nobody named.
 ASSUMED_HOST: Final = "raspberry-pi-4"
@@ -117,10 +118,12 @@ def predict_on_cpu(request: Request) -> Outcome:
     if factors.spread > 1:
         outcome.widened[f"{engine} instead of TensorFlow Lite"] = factors.spread
         outcome.sources.append(f"{engine} over LiteRT: {factors.source}")
-    outcome.sources.append(
-        f"rates of the {profile.cpu.model.value if profile.cpu else ''}: {rates.core.source}"
-    )
+    outcome.sources.append(_core_source(profile, rates))
     return outcome
+
+
+def _core_source(profile: Profile, rates: CpuRates) -> str:
+    return f"rates of the {profile.cpu.model.value if profile.cpu else ''}: {rates.core.source}"
 
 
 def _cpu_error(profile: Profile) -> Errors:
@@ -187,11 +190,13 @@ def predict_on_tpu(request: Request) -> Outcome:
         raise Unpredictable("the Edge TPU would map none of its operators: see `inspect --target coral`")
     summary = report.summary
     rest = [one for one in cost.operators if one.index not in mapped]
-    # What the host takes over has to come back over the link.
-    crossing = cost.input_bytes + (rest[0].input_bytes if rest else cost.output_bytes)
     rates = tpu_rates(profile)
     on_tpu = 1e3 * tpu_seconds(
-        2.0 * summary.macs_tpu, summary.memory.parameters_tpu, crossing, rates, fit.efficiency
+        2.0 * summary.macs_tpu,
+        summary.memory.parameters_tpu,
+        crossing_bytes(read_tflite(path), mapped),
+        rates,
+        fit.efficiency,
     )
     outcome = Outcome(
         estimates=[],
@@ -213,6 +218,18 @@ def predict_on_tpu(request: Request) -> Outcome:
     return outcome
 
 
+def crossing_bytes(file: TfliteFile, mapped: Collection[int]) -> int:
+    """Bytes over an Edge TPU's link for one inference: what its operators read and others wrote, and back."""
+    inside = [operator for operator in file.operators if operator.index in mapped]
+    outside = [operator for operator in file.operators if operator.index not in mapped]
+    written = {tensor for operator in inside for tensor in operator.outputs}
+    read = {tensor for operator in inside for tensor in operator.inputs} - written - {ABSENT}
+    wanted = {tensor for operator in outside for tensor in operator.inputs} | set(file.outputs)
+    there = [file.tensors[index] for index in read]
+    back = [file.tensors[index] for index in written & wanted - {ABSENT}]
+    return sum(tensor.nbytes for tensor in (*there, *back) if not tensor.is_constant)
+
+
 def _on_host(rest: Sequence[OperatorCost], request: Request, outcome: Outcome) -> float:
     """Milliseconds of what the host has to run, with a note on which host that is."""
     cost, profile = request.cost, request.profile
@@ -221,7 +238,8 @@ def _on_host(rest: Sequence[OperatorCost], request: Request, outcome: Outcome) -
         host = load_catalogue(environment={}).get(ASSUMED_HOST)
         outcome.widened["another host"] = _SOME_HOST
     fit = read_fitted().cpu
-    ceilings = cpu_ceilings(cpu_rates(host), fit.efficiency, request.threads)
+    rates = cpu_rates(host)
+    ceilings = cpu_ceilings(rates, fit.efficiency, request.threads)
     left = _operators(cost.model_copy(update={"operators": tuple(rest)}), "cpu", ceilings, 1.0)
     on_host = sum(operator.ms or 0.0 for operator in left)
     moved = {operator.index: operator for operator in left}
@@ -230,6 +248,7 @@ def _on_host(rest: Sequence[OperatorCost], request: Request, outcome: Outcome) -
         f"on the host's processor {len(rest)} operators, {on_host:.1f} ms"
         + (f", if it is a {host.title}" if host is not profile else "")
     )
+    outcome.sources += [*_cited("cpu"), _core_source(host, rates)]
     return on_host
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from math import exp, hypot, log
 from pathlib import Path
@@ -130,7 +131,7 @@ def predict_bundle(
 
 def result_of(rows: Sequence[Prediction], profile: Profile, *, bundle: Bundle | None = None) -> PredictResult:
     """Predictions on one device as a result, with the line to type to measure instead."""
-    where = "BUNDLE" if bundle is None else str(bundle.root)
+    where = "BUNDLE" if bundle is None else shlex.quote(str(bundle.root))
     there = "" if profile.name == HOST_PROFILE else f" --device {profile.name} --host user@board"
     return PredictResult(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import shlex
 from math import hypot, log
 from pathlib import Path
 
@@ -21,7 +23,8 @@ from nanonet_edge.benchmarks.prediction import (
 )
 from nanonet_edge.benchmarks.prediction.fitted import read_fitted
 from nanonet_edge.benchmarks.prediction.host import convolution_rate, profile_from
-from nanonet_edge.benchmarks.prediction.instructions import cycles_per_instruction
+from nanonet_edge.benchmarks.prediction.instructions import cycles_per_instruction, shipped_count
+from nanonet_edge.benchmarks.prediction.models import crossing_bytes
 from nanonet_edge.benchmarks.prediction.rates import Unpredictable, cpu_rates
 from nanonet_edge.benchmarks.prediction.roofline import cpu_ceilings, operator_seconds
 from nanonet_edge.bundle import Bundle
@@ -29,7 +32,8 @@ from nanonet_edge.devices import Catalogue
 from nanonet_edge.errors import InputError
 from nanonet_edge.machine import read_machine
 from nanonet_edge.results import load_result, results_folder, save_result
-from nanonet_edge.variants import Format, Precision
+from nanonet_edge.tflite_file import read_tflite
+from nanonet_edge.variants import Format, Precision, Topology
 from tests.benchmarks.bench_fakes import bench_result, bench_row, measurement
 from tests.benchmarks.prediction.test_costs import write_onnx
 from tests.benchmarks.prediction.test_roofline import one
@@ -172,6 +176,28 @@ def test_an_edge_tpu_leaves_the_rest_to_a_host_that_is_named(int8: Path, devices
     assert "another host" not in board.latency.widened
 
 
+def test_an_edge_tpu_sends_every_tensor_that_others_read(tmp_path: Path) -> None:
+    """A skip around what the host runs first comes back, too; a float input is quantized by the host."""
+    drawing = Drawing()
+    shape = (1, 8, 8, 16)
+    quantized = drawing.op("QUANTIZE", [drawing.input(*shape, dtype="float32")], shape)
+    skip = drawing.conv(quantized, shape, 16)
+    first = drawing.conv(skip, shape, 32)
+    wide = drawing.op("FLOOR", [first], (1, 8, 8, 32))
+    narrow = drawing.conv(wide, (1, 8, 8, 32), 16)
+    drawing.op("ADD", [narrow, skip], shape)
+    file = read_tflite(drawing.save(tmp_path / "net.tflite"))
+    assert [one.name for one in file.operators][1:3] == ["CONV_2D", "CONV_2D"]
+    assert crossing_bytes(file, {1, 2}) == 64 * (16 + 16 + 32)
+    assert crossing_bytes(file, set(range(6))) == 64 * (4 * 16 + 16)
+
+
+def test_what_the_host_runs_beside_an_edge_tpu_has_its_sources(int8: Path, devices: Catalogue) -> None:
+    sources = predict_artifact(int8, devices.get("coral-usb")).sources
+    assert any("google/XNNPACK" in line for line in sources)
+    assert any(line.startswith("rates of the Cortex-A72") for line in sources)
+
+
 def test_memory_verdicts(int8: Path, shelf: Shelf, devices: Catalogue) -> None:
     tpu = predict_artifact(int8, devices.get("coral-usb")).memory
     assert tpu.weight_bytes == 2 * (9 * 16 * 16 + 4 * 16)
@@ -216,6 +242,24 @@ def test_cycles_per_instruction_follow_the_published_ratios() -> None:
     assert cycles_per_instruction("Cortex-A76", "fp32") / anchor == pytest.approx(ratio)
     with pytest.raises(Unpredictable, match="Cortex-A53"):
         cycles_per_instruction("Cortex-A53", "fp32")
+
+
+def test_shipped_counts_are_for_networks_as_they_were_counted(
+    tiny: Bundle, shelf: Shelf, devices: Catalogue
+) -> None:
+    artifact, board = shelf.artifact(Format.TFLITE, Precision.FP32), devices.get("raspberry-pi-4")
+
+    def count(**changes: object) -> int | None:
+        bundle = copy.copy(tiny)
+        manifest = {"variant": "c", "topology": Topology.RELEASED, "classes": 1, "size": 256}
+        bundle.manifest = tiny.manifest.model_copy(update={**manifest, **changes})
+        return shipped_count(bundle, artifact, board)
+
+    assert count() == 115_600_000
+    assert count(topology=Topology.DESCRIBED) is None
+    assert count(classes=3) is None
+    assert count(size=224) is None
+    assert count(variant="d") is None
 
 
 def counted(tiny: Bundle) -> CountResult:
@@ -276,6 +320,25 @@ def test_this_machine_can_be_calibrated(tiny: Bundle) -> None:
     assert predict_bundle(tiny, profile).measure == f"nanonet-edge bench {tiny.root}"
 
 
+def test_a_result_is_compared_with_the_device_it_is_of(
+    tiny: Bundle, devices: Catalogue, tmp_path: Path
+) -> None:
+    row = bench_row(tiny.artifacts[0], "onnxruntime", measurement("onnxruntime", [3.0]))
+    result, path = bench_result(tiny, [row]), tmp_path / "bench.json"
+    save_result(result, path)
+    board = devices.get("raspberry-pi-4")
+    with pytest.raises(InputError, match="expected results of Raspberry Pi 4 Model B, found those of"):
+        check_bundle(tiny, board, path)
+    save_result(result.model_copy(update={"detected": ("raspberry-pi-4",)}), path)
+    assert check_bundle(tiny, board, path).compared == 1
+
+
+def test_the_line_to_type_can_be_typed(devices: Catalogue, tmp_path: Path) -> None:
+    bundle = Bundle.open(make_tiny_bundle(tmp_path / "my bundle"))
+    line = predict_bundle(bundle, devices.get("raspberry-pi-4")).measure
+    assert shlex.split(line)[2] == str(bundle.root)
+
+
 def test_predicted_against_measured(tiny: Bundle) -> None:
     profile = profile_from(read_machine(), 20e9, 60e9, 8e9, 2500.0)
     first, second, third = tiny.artifacts
@@ -300,6 +363,9 @@ def test_predicted_against_measured(tiny: Bundle) -> None:
     assert checked.compared == 2
     assert checked.median_error == pytest.approx((abs(compared.ratio - 1) + abs(last.ratio - 1)) / 2)
     data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "machine": {**data["machine"], "cpu_model": "another"}}))
+    with pytest.raises(InputError, match=r"expected results of this machine \(.*\), found those of another"):
+        check_bundle(tiny, profile)
     path.write_text(json.dumps({**data, "manifest_sha256": "0" * 64}))
     with pytest.raises(InputError, match="found those of another bundle"):
         check_bundle(tiny, profile)
