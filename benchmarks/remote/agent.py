@@ -291,6 +291,8 @@ def run_offline(folder: str, output: str, site: str = "") -> int:
             events.tell(**job["asked"])
             missing = run_job(here, job, events, Home(None))
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         print(f"nanonet-edge: {error.filename or partial}: {error.strerror}", file=sys.stderr)
         return 1
     if missing:

@@ -74,11 +74,13 @@ def _table(result: BenchResult, where: str) -> Table:
 
 
 def _cells(row: BenchRow | ReferenceRow) -> list[str]:
+    from rich.markup import escape
+
     size = f"{row.bytes / 1024:.0f}"
     found = row.valid_measurement
     if found is None:
         return ["does not count" if row.objection else "failed", *["-"] * 10, size]
-    cells = [found.runtime.computed_precision]
+    cells = [escape(found.runtime.computed_precision)]  # by an engine's word, a board's perhaps
     for latency in (found.invoke, found.frame):
         summary = latency.summary
         mark = "~" if summary.warning else ""

@@ -169,6 +169,7 @@ def explain_gaps(name: str, result: BenchResult) -> None:
 
 def _joint_table(found: BoardsResult) -> Table:
     """One row per board, artifact and runtime; a board that was lost has a row that says so."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(
@@ -181,21 +182,23 @@ def _joint_table(found: BoardsResult) -> Table:
     for one in found.boards:
         for row in one.result.rows if one.result is not None else ():
             assert one.result is not None  # noqa: S101 - it has rows
-            head = (one.name, one.result.settings.device, row.artifact, row.spec)
+            head = (escape(one.name), one.result.settings.device, row.artifact, row.spec)
             table.add_row(*head, *_cells(row, one.result.settings.threads))
         if one.failure is not None:
-            table.add_row(one.name, "", "lost")
+            table.add_row(escape(one.name), "", "lost")
         table.add_section()
     return table
 
 
 def _cells(row: BenchRow, threads: int) -> tuple[str, ...]:
+    from rich.markup import escape
+
     found = row.valid_measurement
     if found is None:
         return ("failed" if row.measurement is None else "does not count", str(threads))
     memory = "-" if found.memory.value is None else f"{found.memory.value:.1f}"
     return (
-        found.runtime.computed_precision,
+        escape(found.runtime.computed_precision),
         str(threads),
         f"{found.invoke.summary.p50_ms:.2f}",
         f"{found.frame.summary.p50_ms:.2f}",

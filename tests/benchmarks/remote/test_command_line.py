@@ -24,7 +24,7 @@ def test_several_boards_in_one_table(server: Server, bundle: Bundle, tmp_path: P
         f"""
         [[board]]
         host = "loopback"
-        name = "good"
+        name = "good [/]"
         python = {json.dumps(board.python)}
         ssh_config = {json.dumps(str(board.ssh_config))}
 
@@ -41,6 +41,7 @@ def test_several_boards_in_one_table(server: Server, bundle: Bundle, tmp_path: P
     assert [one.result is None for one in found.boards] == [False, True]
     lines = [line for line in done.stdout.splitlines() if "good" in line or "gone" in line]
     assert len(lines) == 2
+    assert "good [/]" in lines[0]
     assert "tiny.fp32.onnx" in lines[0]
     assert "lost" in lines[1]
     assert "lost: gone: cannot be reached" in done.stderr

@@ -16,6 +16,7 @@ from nanonet_edge.benchmarks.remote.job import make_job
 from nanonet_edge.benchmarks.remote.journal import Journal, read_events
 from nanonet_edge.benchmarks.remote.outcome import Outcome
 from nanonet_edge.bundle import Bundle
+from nanonet_edge.cli.bench_tables import print_tables
 from nanonet_edge.errors import DeviceError, InputError, NanonetEdgeError
 from nanonet_edge.results import BenchSettings
 
@@ -84,7 +85,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(mutated())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_mutated_event_is_refused_or_harmless(bundle: Bundle, event: dict[str, Any]) -> None:
     text = refusal = ""
     try:
@@ -132,6 +133,15 @@ def test_state_that_was_begun_twice_counts_once(bundle: Bundle) -> None:
     watched = outcome.result().rows[0].watched
     assert watched is not None
     assert len(watched.samples) == 1
+
+
+def test_type_that_looks_like_markup_is_printed_as_it_is(
+    bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = json.loads(json.dumps(RESULT))
+    said["figures"]["engine"]["nodes"][0]["input_type_shape"] = [{"[/bold]": [1]}]
+    print_tables(outcome_of(bundle, MACHINE, state("before"), state("after"), said).result(), where="pi")
+    assert "[/bold]" in capsys.readouterr().out
 
 
 def test_escape_sequence_in_what_a_program_printed_is_not_kept(bundle: Bundle) -> None:
