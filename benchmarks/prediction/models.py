@@ -30,6 +30,7 @@ from nanonet_edge.benchmarks.prediction.roofline import (
     tpu_seconds,
 )
 from nanonet_edge.devices import Profile, load_catalogue
+from nanonet_edge.devices.profile import Accelerator
 from nanonet_edge.edgetpu import coral_report
 from nanonet_edge.tflite_file import ABSENT, TfliteFile, read_tflite
 
@@ -118,12 +119,35 @@ def predict_on_cpu(request: Request) -> Outcome:
     if factors.spread > 1:
         outcome.widened[f"{engine} instead of TensorFlow Lite"] = factors.spread
         outcome.sources.append(f"{engine} over LiteRT: {factors.source}")
-    outcome.sources.append(_core_source(profile, rates))
+    outcome.sources += _cpu_sources(profile, rates)
     return outcome
 
 
-def _core_source(profile: Profile, rates: CpuRates) -> str:
-    return f"rates of the {profile.cpu.model.value if profile.cpu else ''}: {rates.core.source}"
+def _cpu_sources(profile: Profile, rates: CpuRates) -> list[str]:
+    """Where the rates are from that the profile does not have."""
+    lines = [f"rates of the {profile.cpu.model.value if profile.cpu else ''}: {rates.core.source}"]
+    if profile.memory is not None and profile.memory.bandwidth_peak_gbs.value is None:
+        lines.append(f"memory of {profile.title}: {read_rates().memory_gbs[profile.name].source}")
+    return lines
+
+
+def _gpu_sources(gpu: Accelerator) -> list[str]:
+    """How the rates were found that the profile does not have."""
+    ratios = read_rates().gpu
+    lines = []
+    if gpu.fp16_gflops.value is None:
+        lines.append(f"fp16 rate, from that of int8: {ratios.fp16_over_int8.source}")
+    if gpu.fp32_gflops.value is None:
+        lines.append(f"fp32 rate, from that of fp16: {ratios.fp32_over_fp16.source}")
+    return lines
+
+
+def _int8_peak(gpu: Accelerator) -> str:
+    """The rate that the others are derived from, with what its profile has to say about it."""
+    said = [one.note for one in (gpu.int8_tops_dense, gpu.int8_tops_sparse) if one.note]
+    return f"all rates from {gpu.int8_tops_dense.value:g} TOPS in int8" + (
+        f" ({'; '.join(said)})" if said else ""
+    )
 
 
 def _cpu_error(profile: Profile) -> Errors:
@@ -175,6 +199,10 @@ def predict_on_gpu(request: Request) -> Outcome:
     if profile.name not in fit.devices:
         outcome.notes.append(_from_others("GPU", profile, fit.devices))
         outcome.widened["another GPU"] = _UNLIKE
+    gpu = next(unit for unit in profile.accelerators if unit.kind == "gpu")
+    outcome.sources += _gpu_sources(gpu)
+    if gpu.fp16_gflops.value is None:
+        outcome.notes.append(_int8_peak(gpu))
     return outcome
 
 
@@ -204,7 +232,11 @@ def predict_on_tpu(request: Request) -> Outcome:
         widened={"networks unlike the published ones": _UNLIKE},
         operators=counted_operators(cost, "tpu"),
         notes=[f"on the Edge TPU {summary.mapped} of {summary.operators} operators, {on_tpu:.1f} ms"],
-        sources=[*_cited("tpu"), "mapping: the compiler's documented rules, see `inspect --target coral`"],
+        sources=[
+            *_cited("tpu"),
+            f"link of the {profile.title}: {read_rates().link_mbs[profile.name].source}",
+            "mapping: the compiler's documented rules, see `inspect --target coral`",
+        ],
     )
     on_host = _on_host(rest, request, outcome) if rest else 0.0
     outcome.estimates.append(
@@ -248,7 +280,7 @@ def _on_host(rest: Sequence[OperatorCost], request: Request, outcome: Outcome) -
         f"on the host's processor {len(rest)} operators, {on_host:.1f} ms"
         + (f", if it is a {host.title}" if host is not profile else "")
     )
-    outcome.sources += [*_cited("cpu"), _core_source(host, rates)]
+    outcome.sources += [*_cited("cpu"), *_cpu_sources(host, rates)]
     return on_host
 
 

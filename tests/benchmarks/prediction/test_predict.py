@@ -198,6 +198,22 @@ def test_what_the_host_runs_beside_an_edge_tpu_has_its_sources(int8: Path, devic
     assert any(line.startswith("rates of the Cortex-A72") for line in sources)
 
 
+def test_rates_that_a_profile_lacks_are_named_with_their_source(
+    int8: Path, tiny: Bundle, devices: Catalogue
+) -> None:
+    path = tiny.artifacts[0].path
+    orin = predict_artifact(path, devices.get("jetson-agx-orin"))
+    assert any(line.startswith("fp16 rate, from that of int8: NVIDIA") for line in orin.sources)
+    # Its published peak counts units that TensorRT's GPU engines do not use.
+    assert any("137.5 TOPS in int8" in line and "accelerators included" in line for line in orin.notes)
+    nano = predict_artifact(path, devices.get("jetson-nano"))
+    assert not any("fp16 rate" in line for line in nano.sources)
+    pi = predict_artifact(path, devices.get("raspberry-pi-3b-plus"))
+    assert any(line.startswith("memory of Raspberry Pi 3") and "sdram_freq" in line for line in pi.sources)
+    coral = predict_artifact(int8, devices.get("coral-usb"))
+    assert any(line.startswith("link of the Coral USB Accelerator: what USB 3.0") for line in coral.sources)
+
+
 def test_memory_verdicts(int8: Path, shelf: Shelf, devices: Catalogue) -> None:
     tpu = predict_artifact(int8, devices.get("coral-usb")).memory
     assert tpu.weight_bytes == 2 * (9 * 16 * 16 + 4 * 16)
