@@ -95,14 +95,21 @@ class Server:
         """Private folders that are still on the board."""
         return list(self.temporary.glob("nanonet-edge-*"))
 
-    def kill_agent(self) -> None:
-        """Kill this board's agent, as a board short of memory does."""
+    def agents(self) -> list[psutil.Process]:
+        """This board's agents that run."""
+        found = []
         for process in psutil.Process(self.process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 words = process.cmdline()
                 # run, the folder's name, where it is
                 if len(words) > 3 and words[-3] == "run" and words[-2].startswith("nanonet-edge-"):
-                    process.kill()
+                    found.append(process)
+        return found
+
+    def kill_agent(self) -> None:
+        """Kill this board's agent, as a board short of memory does."""
+        for process in self.agents():
+            process.kill()
 
     def fake_program(self, name: str, script: str) -> Path:
         """A shell script on the board."""

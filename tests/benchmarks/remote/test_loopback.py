@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,17 @@ def test_killed_agent_loses_nothing_that_was_measured(server: Server, bundle: Bu
     result = bench_remote(bundle, server.board(), QUICK, journal=journal, report=said.append)
     assert [row.artifact for row in result.rows] == ARTIFACTS
     assert len([line for line in said if " measured (" in line]) == 1
+
+
+def test_interrupt_leaves_nothing_on_the_board(server: Server, bundle: Bundle) -> None:
+    def interrupt(line: str) -> None:
+        if "(1 of 2)" in line:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        bench_remote(bundle, server.board(), QUICK, report=interrupt)
+    assert server.left_behind() == []
+    assert server.agents() == []
 
 
 def test_engine_that_takes_its_process_down_is_a_failed_row(
