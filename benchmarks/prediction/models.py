@@ -144,10 +144,10 @@ def _gpu_sources(gpu: Accelerator) -> list[str]:
 
 def _int8_peak(gpu: Accelerator) -> str:
     """The rate that the others are derived from, with what its profile has to say about it."""
-    said = [one.note for one in (gpu.int8_tops_dense, gpu.int8_tops_sparse) if one.note]
-    return f"all rates from {gpu.int8_tops_dense.value:g} TOPS in int8" + (
-        f" ({'; '.join(said)})" if said else ""
-    )
+    dense, sparse = gpu.int8_tops_dense, gpu.int8_tops_sparse
+    said = [dense.note, sparse.note if dense.derived else None]
+    notes = "; ".join(note for note in said if note)
+    return f"all rates from {dense.value} TOPS in int8" + (f" ({notes})" if notes else "")
 
 
 def _cpu_error(profile: Profile) -> Errors:
