@@ -57,7 +57,10 @@ class Fit(Record, Generic[Efficiency]):
 
 
 class Fitted(Record):
-    """The whole of `fitted.json`; `held_out` are predictions for processors that no fit has seen."""
+    """The whole of `fitted.json`.
+
+    `held_out` are the errors on processors that no fit has seen; what ran there it has seen elsewhere.
+    """
 
     schema_version: Literal[1] = 1
     cpu: Fit[CpuEfficiency]

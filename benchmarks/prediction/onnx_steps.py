@@ -98,7 +98,7 @@ def _step(index: int, node: Any, values: dict[str, Value], path: Path) -> Step:
 
 def _cost(node: Any, values: dict[str, Value], path: Path) -> tuple[Kind | Passing, int]:
     inputs = [values[name] for name in node.input if name]
-    result = values[node.output[0]]
+    result = next(values[name] for name in node.output if name)
     position = _CONVOLUTIONS.get(node.op_type) or _PRODUCTS.get(node.op_type)
     if node.op_type == "ConvTranspose":
         position = 1

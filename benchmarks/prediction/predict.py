@@ -21,7 +21,7 @@ from nanonet_edge.benchmarks.prediction.models import (
     predict_on_gpu,
     predict_on_tpu,
 )
-from nanonet_edge.benchmarks.prediction.rates import Unpredictable
+from nanonet_edge.benchmarks.prediction.rates import Unpredictable, read_rates
 from nanonet_edge.benchmarks.prediction.result import (
     Capacity,
     MemoryNeed,
@@ -31,6 +31,7 @@ from nanonet_edge.benchmarks.prediction.result import (
 )
 from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.devices import Profile
+from nanonet_edge.errors import UsageError
 
 #: Which unit of a device runs a format, best first, and with what engine.
 _RUNS: dict[str, tuple[tuple[Unit, str], ...]] = {
@@ -66,7 +67,11 @@ def predict_artifact(
     Raises:
         InputError: the file is missing, damaged, of another format, or of sizes that are not fixed.
         MissingExtraError: the package that reads the format is not installed.
+        UsageError: nothing is known of that engine.
     """
+    engines = read_rates().engines
+    if engine is not None and engine not in engines:
+        raise UsageError(f"engine: expected one of {', '.join(engines)}, found '{engine}'")
     cost = read_cost(path)
     unit, runs = _runner(cost.format, profile, engine)
     request = Request(path, cost, profile, runs, threads, instructions)

@@ -164,6 +164,13 @@ def test_an_onnx_constant_node_is_a_constant(tmp_path: Path) -> None:
     assert (conv.kind, conv.macs, conv.weight_bytes) == ("pointwise", 96, 24)
 
 
+def test_an_onnx_operator_may_leave_its_first_output_out(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Split", ["x"], ["", "out"], axis=1)]
+    path = write_onnx(tmp_path / "net.onnx", nodes, {}, {"x": [1, 6]}, {"out": [1, 3]})
+    (split,) = read_cost(path).operators
+    assert (split.macs, split.output_bytes) == (0, 3 * 4)
+
+
 def test_a_file_of_unknown_size_is_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("Relu", ["x"], ["out"])]
     path = write_onnx(tmp_path / "net.onnx", nodes, {}, {"x": ["batch", 3]}, {"out": ["batch", 3]})

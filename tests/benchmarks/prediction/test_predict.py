@@ -29,7 +29,7 @@ from nanonet_edge.benchmarks.prediction.rates import Unpredictable, cpu_rates
 from nanonet_edge.benchmarks.prediction.roofline import cpu_ceilings, operator_seconds
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.devices import Catalogue
-from nanonet_edge.errors import InputError
+from nanonet_edge.errors import InputError, UsageError
 from nanonet_edge.machine import read_machine
 from nanonet_edge.results import load_result, results_folder, save_result
 from nanonet_edge.tflite_file import read_tflite
@@ -212,6 +212,11 @@ def test_rates_that_a_profile_lacks_are_named_with_their_source(
     assert any(line.startswith("memory of Raspberry Pi 3") and "sdram_freq" in line for line in pi.sources)
     coral = predict_artifact(int8, devices.get("coral-usb"))
     assert any(line.startswith("link of the Coral USB Accelerator: what USB 3.0") for line in coral.sources)
+
+
+def test_an_engine_that_nothing_is_known_of_is_refused(tiny: Bundle, devices: Catalogue) -> None:
+    with pytest.raises(UsageError, match="expected one of litert, onnxruntime, openvino, found 'tvm'"):
+        predict_artifact(tiny.artifacts[0].path, devices.get("raspberry-pi-4"), engine="tvm")
 
 
 def test_memory_verdicts(int8: Path, shelf: Shelf, devices: Catalogue) -> None:
