@@ -65,13 +65,13 @@ def _values(onnx: Any, graph: Any, path: Path) -> dict[str, Value]:
         if not tensor.HasField("shape"):
             continue
         shape = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim)
-        values[item.name] = checked(Value(shape, _dtype(onnx, tensor.elem_type)), path, item.name)
+        values[item.name] = checked(Value(shape, _dtype(onnx, tensor.elem_type)), path, _text(item.name))
     constants = [(initializer.name, initializer) for initializer in graph.initializer]
     for node in graph.node:
         if node.op_type == "Constant" and len(node.output) == 1:
             constants += [(node.output[0], item.t) for item in node.attribute if item.name == "value"]
     for name, tensor in constants:
-        value = checked(Value(tuple(tensor.dims), _dtype(onnx, tensor.data_type)), path, name)
+        value = checked(Value(tuple(tensor.dims), _dtype(onnx, tensor.data_type)), path, _text(name))
         values[name] = Value(value.shape, value.dtype, stored=value.nbytes)
     return values
 
@@ -81,19 +81,22 @@ def _dtype(onnx: Any, code: int) -> str:
     return {"float": "float32", "double": "float64"}.get(name, name)
 
 
+def _text(name: str | bytes) -> str:
+    """A name that can be printed; protobuf gives bytes for one that is no UTF-8."""
+    return printable(name.decode("utf-8", "replace") if isinstance(name, bytes) else name)
+
+
 def _step(index: int, node: Any, values: dict[str, Value], path: Path) -> Step:
     reads = tuple(name for name in node.input if name)
     writes = tuple(name for name in node.output if name)
     for name in (*reads, *writes):
         if name not in values:
-            raise InputError(f"{path}: the size of tensor '{printable(name)}' is not known before it runs")
+            raise InputError(f"{path}: the size of tensor '{_text(name)}' is not known before it runs")
     if not reads or not writes:
-        raise InputError(
-            f"{path}: operator '{printable(node.op_type)}': expected inputs and outputs, found none"
-        )
+        raise InputError(f"{path}: operator '{_text(node.op_type)}': expected inputs and outputs, found none")
     kind, macs = _cost(node, values, path)
     # Names are printed: no escape sequences reach a terminal.
-    return Step(index, printable(node.name or writes[0]), printable(node.op_type), kind, reads, writes, macs)
+    return Step(index, _text(node.name or writes[0]), _text(node.op_type), kind, reads, writes, macs)
 
 
 def _cost(node: Any, values: dict[str, Value], path: Path) -> tuple[Kind | Passing, int]:
@@ -106,7 +109,7 @@ def _cost(node: Any, values: dict[str, Value], path: Path) -> tuple[Kind | Passi
         return _PASSING.get(node.op_type, "move"), 0
     if len(inputs) <= position or not inputs[0].shape or len(inputs[position].shape) < 2:
         raise InputError(
-            f"{path}: operator '{printable(node.op_type)}': expected a kernel of two dimensions or more"
+            f"{path}: operator '{_text(node.op_type)}': expected a kernel of two dimensions or more"
         )
     kernel = inputs[position].shape
     if node.op_type == "ConvTranspose":

@@ -164,6 +164,15 @@ def test_an_onnx_constant_node_is_a_constant(tmp_path: Path) -> None:
     assert (conv.kind, conv.macs, conv.weight_bytes) == ("pointwise", 96, 24)
 
 
+def test_an_onnx_name_that_is_no_text_is_printable(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["out"], name="a_name")]
+    path = write_onnx(tmp_path / "net.onnx", nodes, {}, {"x": [1, 3]}, {"out": [1, 3]})
+    path.write_bytes(path.read_bytes().replace(b"a_name", b"a\xff\xfe\x1bme"))
+    (operator,) = read_cost(path).operators
+    assert operator.name.isprintable()
+    assert operator.name.startswith("a")
+
+
 def test_an_onnx_operator_may_leave_its_first_output_out(tmp_path: Path) -> None:
     nodes = [helper.make_node("Split", ["x"], ["", "out"], axis=1)]
     path = write_onnx(tmp_path / "net.onnx", nodes, {}, {"x": [1, 6]}, {"out": [1, 3]})
