@@ -139,7 +139,8 @@ def compare_counts(earlier: CountResult, now: CountResult, max_increase: float) 
     for row in now.rows:
         before = totals.get((row.artifact, row.engine))
         if before is not None and row.total is not None:
-            change = row.total / before - 1
+            # Rounded once, so that exactly the limit passes.
+            change = (row.total - before) / before
             changes.append(
                 CountChange(
                     artifact=row.artifact,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -140,8 +140,8 @@ class CountRow(Record):
     artifact: str
     engine: str
     guest: GuestInfo | None = None
-    total: int | None = None
-    classes: dict[InstructionClass, int] = Field(default_factory=dict)
+    total: int | None = Field(default=None, ge=1)
+    classes: dict[InstructionClass, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     invokes: int = 0
     spread: int = 0
     failure: str | None = None

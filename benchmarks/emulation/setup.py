@@ -185,6 +185,8 @@ def unpack_root(archive: Path, root: Path) -> None:
                     _unpack(opened, entry, root / name, root)
     except (tarfile.TarError, EOFError) as error:
         raise InputError(f"{archive}: expected a tar archive: {error}") from None
+    except (KeyError, RecursionError):
+        raise InputError(f"{archive}: expected hard links to files, found one that leads to none") from None
 
 
 def _check_inside(archive: Path, name: PurePosixPath, root: Path) -> None:

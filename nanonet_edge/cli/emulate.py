@@ -146,6 +146,8 @@ def count(
         common.note(f"{passed} of {len(changes)} within {max_increase} of {against}")
         if len(changes) < len(result.rows):
             common.note(f"{len(result.rows) - len(changes)} were not compared: not in both counts")
+        if len(changes) < len(earlier.rows):
+            common.note(f"{len(earlier.rows) - len(changes)} of {against} were not counted now")
     if any(row.failure for row in result.rows) or not all(change.passed for change in changes):
         raise typer.Exit(EXIT_VERDICT)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nanonet_edge.metrics import AgreementSummary
 
 GENERATED_COUNT = 32
+DEFAULT_MACHINE = "aarch64"
 
 #: Columns of words, not of figures.
 _WORDS = ("computed in", "image", "verdict")
@@ -65,7 +66,7 @@ def verify(
     ] = False,
     machine: Annotated[
         str, typer.Option(metavar="NAME", help="With --emulate: aarch64, or armv7 for a 32-bit system.")
-    ] = "aarch64",
+    ] = DEFAULT_MACHINE,
     count: Annotated[
         bool, typer.Option("--count", help="With --emulate: count the instructions of one inference, too.")
     ] = False,
@@ -81,7 +82,7 @@ def verify(
     """
     if masks is not None and data is None:
         raise UsageError("--masks needs --data: whose masks are they?")
-    emulated = _emulated_device(device, emulate, count, threads)
+    emulated = _emulated_device(device, machine, emulate, count, threads)
     if emulated is not None:
         from nanonet_edge.cli.verify_emulated import Asked, verify_emulated
 
@@ -150,7 +151,9 @@ def verify(
         raise typer.Exit(EXIT_VERDICT)
 
 
-def _emulated_device(device: str | None, emulate: bool, count: bool, threads: int) -> str | None:
+def _emulated_device(
+    device: str | None, machine: str, emulate: bool, count: bool, threads: int
+) -> str | None:
     """The device that is to be emulated, if any.
 
     Raises:
@@ -158,6 +161,8 @@ def _emulated_device(device: str | None, emulate: bool, count: bool, threads: in
     """
     if not emulate and (device is not None or count):
         raise UsageError(f"{'--count' if device is None else '--device'} needs --emulate")
+    if not emulate and machine != DEFAULT_MACHINE:
+        raise UsageError("--machine needs --emulate")
     if emulate and device is None:
         raise UsageError("--emulate needs --device: which board's processor?")
     if emulate and threads != 1:

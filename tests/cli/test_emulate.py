@@ -113,6 +113,7 @@ def test_verify_with_count_does_both(bundle: Path, programs: Path) -> None:
         (["--emulate", "--device", "raspberry-pi-4", "--threads", "2"], UsageError, "one thread"),
         (["--device", "raspberry-pi-4"], UsageError, "--device needs --emulate"),
         (["--count"], UsageError, "--count needs --emulate"),
+        (["--machine", "armv7"], UsageError, "--machine needs --emulate"),
         (["--device", "coral-usb", "--emulate"], UnsupportedError, "cannot be emulated"),
         (["--device", "raspberry-pi-9", "--emulate"], UsageError, "raspberry-pi-9"),
         (
@@ -162,6 +163,29 @@ def test_count_against_its_own_file_compares_with_what_it_held(bundle: Path, pro
     done = run(*count, "--against", bundle.with_name("tiny.results") / "count.raspberry-pi-4.json")
     assert done.exit_code == 1
     assert "+97.94%" in done.stdout
+
+
+def test_count_says_what_of_the_baseline_it_left_out(bundle: Path, programs: Path, tmp_path: Path) -> None:
+    del programs
+    baseline = tmp_path / "count.raspberry-pi-4.json"
+    both = run("emulate", "count", bundle, "--output", tmp_path)
+    assert both.exit_code == 0, both.output
+    rows = len(load_result(baseline, CountResult).rows)
+    assert rows > 1
+    done = run("emulate", "count", bundle, "--artifact", "tiny.fp32.onnx", "--against", baseline)
+    assert done.exit_code == 0, done.output
+    assert f"{rows - 1} of {baseline} were not counted now" in " ".join(done.stderr.split())
+
+
+def test_count_refuses_a_baseline_of_no_instructions(bundle: Path, programs: Path, tmp_path: Path) -> None:
+    del programs
+    count = ("emulate", "count", bundle, "--artifact", "tiny.fp32.onnx", "--output", tmp_path)
+    assert run(*count).exit_code == 0
+    baseline = tmp_path / "count.raspberry-pi-4.json"
+    stored = json.loads(baseline.read_text())
+    stored["rows"][0] |= {"total": 0, "classes": {}}
+    baseline.write_text(json.dumps(stored))
+    assert isinstance(run(*count, "--against", baseline).exception, InputError)
 
 
 def test_count_refuses_a_baseline_that_is_none(bundle: Path, programs: Path, tmp_path: Path) -> None:

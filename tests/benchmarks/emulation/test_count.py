@@ -149,6 +149,18 @@ def test_gate_lets_two_percent_pass(bundle: Bundle, emulator: Emulator, earlier:
     assert change.passed is passes
 
 
+def test_exactly_the_limit_passes(bundle: Bundle, emulator: Emulator) -> None:
+    def of(total: int) -> CountResult:
+        row = {"total": total, "classes": {"other": total}}
+        return result.model_copy(update={"rows": tuple(one.model_copy(update=row) for one in result.rows)})
+
+    result = count(bundle, emulator)
+    (exact,) = compare_counts(of(100), of(102), 0.02)
+    assert exact.passed
+    (more,) = compare_counts(of(10_000), of(10_201), 0.02)
+    assert not more.passed
+
+
 def test_other_cores_and_other_artifacts_are_not_compared(bundle: Bundle, emulator: Emulator) -> None:
     now = count(bundle, emulator)
     other = now.model_copy(update={"emulated": now.emulated.model_copy(update={"core": "cortex-a76"})})

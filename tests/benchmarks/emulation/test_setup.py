@@ -245,6 +245,14 @@ def test_entries_that_lead_out_are_refused(tmp_path: Path, hostile: list[tarfile
         setup.unpack_root(tar, tmp_path / "root")
 
 
+@pytest.mark.parametrize("target", ["./usr/none", "./usr/self"])
+def test_hard_links_to_nothing_are_refused(tmp_path: Path, target: str) -> None:
+    tar = write_tar(tmp_path / "root.tar", entry("./usr/self", tarfile.LNKTYPE, target))
+    (tmp_path / "root").mkdir()
+    with pytest.raises(InputError, match="expected hard links to files"):
+        setup.unpack_root(tar, tmp_path / "root")
+
+
 def test_no_tar_is_refused(tmp_path: Path) -> None:
     (tmp_path / "root.tar").write_bytes(b"x" * 2000)
     with pytest.raises(InputError, match="expected a tar archive"):
