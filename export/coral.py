@@ -45,7 +45,7 @@ def write_coral(writer: ArtifactWriter, *, compiles: bool, report: Report) -> Ar
     program = find_compiler() if compiles else None
     found, compiled = coral_report(model), None
     if program is not None:
-        found, compiled = _compile(program, model)
+        found, compiled = _compile(program, model, writer.root)
     elif compiles:
         report(f"coral: not compiled: {HOW_TO_GET_IT}")
     report(_summary(found))
@@ -61,7 +61,7 @@ def write_coral(writer: ArtifactWriter, *, compiles: bool, report: Report) -> Ar
     return record.model_copy(update={"target": target})
 
 
-def _compile(program: Path, model: Path) -> tuple[CoralReport, FileRecord]:
+def _compile(program: Path, model: Path, root: Path) -> tuple[CoralReport, FileRecord]:
     """Compile in a folder of its own, since the compiler leaves a log beside its result."""
     with TemporaryDirectory(dir=model.parent) as scratch:
         try:
@@ -70,7 +70,7 @@ def _compile(program: Path, model: Path) -> tuple[CoralReport, FileRecord]:
             raise CompilerError(f"{error} (--no-compile exports without it)") from None
         kept = model.parent / compiled.path.name
         shutil.move(compiled.path, kept)
-    return compiled_report(model, compiled.log), record_file(kept, model.parent)
+    return compiled_report(model, compiled.log), record_file(kept, root)
 
 
 def _summary(found: CoralReport) -> str:
