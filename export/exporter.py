@@ -136,7 +136,10 @@ def _checkpoint(options: ExportOptions) -> tuple[Checkpoint, BundledWeights | No
 
 def _shipped(variant: Network, topology: Topology | None) -> BundledWeights:
     if isinstance(variant, Variant) and topology is not None:
-        return bundled_weights(variant, topology)
+        try:
+            return bundled_weights(variant, topology)
+        except UsageError as error:
+            raise UsageError(f"{error}: give --weights FILE, or --untrained for speed only") from None
     raise UsageError(
         f"no weights ship for {variant.title}: give --weights FILE, or --untrained for speed only"
     )

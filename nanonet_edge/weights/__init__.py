@@ -69,5 +69,5 @@ def bundled_weights(variant: Variant, topology: Topology) -> BundledWeights:
             files.checkpoint.name.removesuffix(_CHECKPOINT) for files in all_bundled_weights()
         )
         wanted = f"NanoNet-{variant.name.upper()} ({topology})"
-        raise UsageError(f"no weights ship for {wanted}, only for {shipped}: name a checkpoint file instead")
+        raise UsageError(f"no weights ship for {wanted}, only for {shipped}")
     return found

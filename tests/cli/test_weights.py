@@ -182,7 +182,7 @@ def test_export_writes_a_model_that_keras_opens(folder: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("show", "a"), 2, ("NanoNet-A (released)", "shipped: nanonet-b.released, nanonet-c.described")),
+        (("show", "a"), 2, ("NanoNet-A (released)", "only for nanonet-b.released, nanonet-c.described")),
         (("export", "b", "--topology", "described"), 2, ("NanoNet-B (described)",)),
         (("show", "d"), 2, ("variant 'd' is unknown",)),
         (("export", "c", "--output", "net.tflite"), 2, ("net.tflite", ".weights.h5 or .keras")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -350,7 +351,8 @@ def test_frames_of_any_size_go_through_the_contract(shelf: Shelf) -> None:
 
 def test_dynamic_wi8_rounds_only_what_it_stores_in_integers(shelf: Shelf) -> None:
     file = parsed(shelf.artifact(Format.TFLITE, Precision.DYNAMIC_WI8))
-    full = parsed(shelf.artifact(Format.TFLITE, Precision.FP32))
+    prepared = replace(rewritten(), graph=calibrated().prepared)
+    full = parsed(shelf.write(prepared, None, Format.TFLITE, Precision.FP32))
     kernels = {kernel.name: kernel for _, kernel, _ in full.kernels()}
     kept = [kernel for _, kernel, _ in file.kernels() if kernel.dtype == "float32"]
     assert kept
