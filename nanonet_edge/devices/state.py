@@ -157,7 +157,8 @@ def ask_commands(timeout_s: float = 2.0, names: Iterable[str] = tuple(COMMANDS))
 def parse_nvpmodel(text: str) -> ActiveMode | None:
     """Read what ``nvpmodel -q`` printed: a line ``NV Power Mode: MAXN`` and the mode's number."""
     match = _ASKED_MODE.search(text[:_OUTPUT_LIMIT])
-    return ActiveMode(id=int(match[2]) if match[2] else None, name=printable(match[1])) if match else None
+    name = printable(match[1]) if match else ""
+    return ActiveMode(id=int(match[2]) if match[2] else None, name=name) if match and name else None
 
 
 def _stored_mode(files: DeviceFiles) -> ActiveMode | None:
@@ -168,7 +169,7 @@ def _stored_mode(files: DeviceFiles) -> ActiveMode | None:
     number = int(match[1])
     config = files.text(_NVPMODEL_CONFIG, _CONFIG_LIMIT) or ""
     names = {int(key): printable(name) for key, name in _NAMED_MODE.findall(config)}
-    return ActiveMode(id=number, name=names.get(number))
+    return ActiveMode(id=number, name=names.get(number) or None)
 
 
 def _stored_throttling(files: DeviceFiles) -> Throttling | None:
