@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nanonet_edge.benchmarks.statistics import summarize
 from nanonet_edge.benchmarks.worker_process import Worker
-from nanonet_edge.benchmarks.worker_protocol import LoadRequest
+from nanonet_edge.benchmarks.worker_protocol import LoadRequest, MeasureRequest
 from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.machine import read_machine
 from nanonet_edge.results import (
@@ -38,6 +38,26 @@ def runtime_record(spec: str, computed: str = "fp32") -> RuntimeInfo:
         threads=1,
         computed_precision=computed,
     )
+
+
+def replay(answer: Callable[[LoadRequest], Measurement]) -> type[Worker]:
+    """A worker that measures nothing: it answers with what it is told to."""
+
+    class Replay(Worker):
+        def __init__(self, load: LoadRequest) -> None:
+            self._load = load
+
+        def __enter__(self) -> Replay:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def load(self) -> None: ...
+
+        def measure(self, _: MeasureRequest) -> Measurement:
+            return answer(self._load)
+
+    return Replay
 
 
 def measurement(

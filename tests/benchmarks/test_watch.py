@@ -14,13 +14,12 @@ from nanonet_edge.benchmarks.agreement_result import VerifyResult
 from nanonet_edge.benchmarks.bench import bench
 from nanonet_edge.benchmarks.compare import join
 from nanonet_edge.benchmarks.watch import DeviceProbe, Watch
-from nanonet_edge.benchmarks.worker_process import Worker
-from nanonet_edge.benchmarks.worker_protocol import LoadRequest, MeasureRequest
+from nanonet_edge.benchmarks.worker_protocol import LoadRequest
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.devices import energy_per_inference, read_state
 from nanonet_edge.errors import RuntimeFailure
 from nanonet_edge.results import BenchResult, BenchSettings, Measurement
-from tests.benchmarks.bench_fakes import bench_result, measurement
+from tests.benchmarks.bench_fakes import bench_result, measurement, replay
 from tests.nanonet_edge.devices.recordings import ORIN_NANO
 from tests.nanonet_edge.devices.trees import plant
 from tests.tiny_bundle import make_tiny_bundle
@@ -53,30 +52,12 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, 
     return put
 
 
-def replay(found: Measurement, during: Callable[[], object] = lambda: None) -> type[Worker]:
-    """A worker that measures nothing: it lets something happen, and gives what it was told to."""
-
-    class Replay(Worker):
-        def __init__(self, load: LoadRequest) -> None:
-            self._load = load
-
-        def __enter__(self) -> Replay:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def load(self) -> None: ...
-
-        def measure(self, _: MeasureRequest) -> Measurement:
-            during()
-            return found
-
-    return Replay
-
-
 def measured(bundle: Bundle, root: Path, during: Callable[[], object] = lambda: None) -> BenchResult:
-    start = replay(measurement("onnxruntime", [3.0, 1.0, 2.0]), during)
-    return bench(bundle, QUICK, artifacts=[ONNX], root=root, start=start)
+    def answer(load: LoadRequest) -> Measurement:
+        during()
+        return measurement(load.spec, [3.0, 1.0, 2.0])
+
+    return bench(bundle, QUICK, artifacts=[ONNX], root=root, start=replay(answer))
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -10,17 +10,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from nanonet_edge.benchmarks.bench import bench as run_bench
-from nanonet_edge.benchmarks.worker_process import Worker
-from nanonet_edge.benchmarks.worker_protocol import LoadRequest, MeasureRequest
 from nanonet_edge.bundle import Bundle
 from nanonet_edge.cli import bench_target, remote
 from nanonet_edge.cli.main import app
 from nanonet_edge.devices import EnergyPerInference, read_state
 from nanonet_edge.figures import Figure
 from nanonet_edge.manifest import MANIFEST_NAME, record_file
-from nanonet_edge.results import BenchResult, Measurement, load_result
+from nanonet_edge.results import BenchResult, load_result
 from nanonet_edge.variants import Format
-from tests.benchmarks.bench_fakes import measurement
+from tests.benchmarks.bench_fakes import measurement, replay
 from tests.nanonet_edge.devices.trees import ACCELERATORS, BOARDS, plant
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -37,21 +35,9 @@ def bundle(tmp_path: Path) -> Path:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, bytes]], Path]:
     """Makes this machine describe itself as another, and measure nothing."""
 
-    class Replay(Worker):
-        def __init__(self, load: LoadRequest) -> None:
-            self._load = load
-
-        def __enter__(self) -> Replay:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def load(self) -> None: ...
-
-        def measure(self, _: MeasureRequest) -> Measurement:
-            return measurement(self._load.spec, [3.0, 1.0, 2.0])
-
-    monkeypatch.setitem(run_bench.__kwdefaults__, "start", Replay)
+    monkeypatch.setitem(
+        run_bench.__kwdefaults__, "start", replay(lambda load: measurement(load.spec, [3.0, 1.0, 2.0]))
+    )
     monkeypatch.delenv("NANONET_EDGE_DEVICE_JETSON", raising=False)
 
     def describe(files: dict[str, bytes]) -> Path:
