@@ -181,39 +181,33 @@ class ArtifactWriter:
         dtype: DType,
         plan: dict[str, Quantization],
     ) -> tuple[Path, ...]:
-        if precision is Precision.MIXED:
-            return self._write_mixed(path, file_format, graph, plan)
+        mixed = precision is Precision.MIXED
         if file_format is Format.TFLITE:
-            path.write_bytes(TfliteWriter(graph, precision, plan=plan or None, input_dtype=dtype).build())
+            if mixed:
+                writer: TfliteWriter = MixedTfliteWriter(graph, plan, self.floats)
+            else:
+                writer = TfliteWriter(graph, precision, plan=plan or None, input_dtype=dtype)
+            path.write_bytes(writer.build())
             return (path,)
         half = precision is Precision.FP16
+        layout = self.boundary.layout
         if file_format is Format.OPENVINO and dtype == "float32":
             plan = openvino_plan(graph, plan)
-        # OpenVINO halves constants itself: its compressed fp32 graph is faster than one of casts.
-        model = build_onnx(
-            graph,
-            layout=self.boundary.layout,
-            input_dtype=dtype,
-            half=half and file_format is Format.ONNX,
-            plan=as_uint8(plan),
-        ).SerializeToString()
+        if mixed:
+            built = build_mixed_onnx(graph, as_uint8(plan), self.floats, layout=layout)
+        else:
+            built = build_onnx(
+                graph,
+                layout=layout,
+                input_dtype=dtype,
+                # OpenVINO halves constants itself: its compressed fp32 graph is faster than one of casts.
+                half=half and file_format is Format.ONNX,
+                plan=as_uint8(plan),
+            )
+        model = built.SerializeToString()
         if file_format is Format.OPENVINO:
             return write_openvino(model, path, half=half)
         path.write_bytes(model)
-        return (path,)
-
-    def _write_mixed(
-        self, path: Path, file_format: Format, graph: Graph, plan: dict[str, Quantization]
-    ) -> tuple[Path, ...]:
-        if file_format is Format.TFLITE:
-            path.write_bytes(MixedTfliteWriter(graph, plan, self.floats).build())
-            return (path,)
-        if file_format is Format.OPENVINO:
-            plan = openvino_plan(graph, plan)
-        built = build_mixed_onnx(graph, as_uint8(plan), self.floats, layout=self.boundary.layout)
-        if file_format is Format.OPENVINO:
-            return write_openvino(built.SerializeToString(), path)
-        path.write_bytes(built.SerializeToString())
         return (path,)
 
     def _layers(self, graph: Graph, precision: Precision) -> dict[str, Literal["int8", "fp32"]]:
