@@ -43,7 +43,7 @@ from nanonet_edge.benchmarks.prediction.roofline import (
     CpuEfficiency,
     GpuEfficiency,
     TpuEfficiency,
-    cpu_ceilings,
+    cpu_seconds,
     gpu_ceilings,
     operator_seconds,
     tpu_seconds,
@@ -186,10 +186,9 @@ def problems() -> tuple[Problem[CpuEfficiency], Problem[GpuEfficiency], Problem[
 def predict_cpu(figure: PublishedFigure, efficiency: CpuEfficiency) -> float:
     """Milliseconds of a published figure's network on its processor."""
     rates = published_rates(figure.device)
-    ceilings = cpu_ceilings(rates, efficiency, figure.threads or rates.cores)
-    seconds = operator_seconds(_arrays(figure.network, figure.arithmetic), ceilings)
+    arrays = _arrays(figure.network, figure.arithmetic)
     factor = efficiency.builtin if figure.engine == "tflite-builtin" else 1.0
-    return 1e3 * factor * float(seconds.sum())
+    return 1e3 * factor * cpu_seconds(arrays, rates, efficiency, figure.threads or rates.cores)
 
 
 def predict_gpu(figure: PublishedFigure, efficiency: GpuEfficiency) -> float:

@@ -21,7 +21,7 @@ from nanonet_edge.benchmarks.prediction.fitted import read_fitted
 from nanonet_edge.benchmarks.prediction.latencies import published_rates, read_latencies
 from nanonet_edge.benchmarks.prediction.networks import NETWORKS
 from nanonet_edge.benchmarks.prediction.rates import Unpredictable
-from nanonet_edge.benchmarks.prediction.roofline import CostArrays, cpu_ceilings, operator_seconds
+from nanonet_edge.benchmarks.prediction.roofline import CostArrays, cpu_seconds
 from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.devices import Profile
 from nanonet_edge.errors import InputError
@@ -136,10 +136,7 @@ def _anchor() -> float:
     rates = published_rates(_ANCHOR_BOARD)
     costs = CostArrays.of(NETWORKS[_ANCHOR]().cost("fp32"))
     efficiency = read_fitted().cpu.efficiency
-    one, all_threads = (
-        float(operator_seconds(costs, cpu_ceilings(rates, efficiency, threads)).sum())
-        for threads in (1, published.threads)
-    )
+    one, all_threads = (cpu_seconds(costs, rates, efficiency, threads) for threads in (1, published.threads))
     return published.ms * 1e-3 * (one / all_threads) * rates.clock_hz / counted
 
 

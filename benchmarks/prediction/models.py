@@ -24,6 +24,7 @@ from nanonet_edge.benchmarks.prediction.roofline import (
     Ceilings,
     CostArrays,
     cpu_ceilings,
+    cpu_seconds,
     gpu_ceilings,
     operator_bounds,
     operator_seconds,
@@ -164,10 +165,7 @@ def _add_instructions(outcome: Outcome, request: Request, rates: CpuRates) -> No
     if instructions is None or cpu is None or cpu.model.value is None:
         return
     arrays, efficiency = CostArrays.of(request.cost), read_fitted().cpu.efficiency
-    one, several = (
-        float(operator_seconds(arrays, cpu_ceilings(rates, efficiency, threads)).sum())
-        for threads in (1, request.threads)
-    )
+    one, several = (cpu_seconds(arrays, rates, efficiency, threads) for threads in (1, request.threads))
     try:
         cycles = cycles_per_instruction(cpu.model.value, request.cost.arithmetic)
     except Unpredictable as why:

@@ -170,6 +170,15 @@ def operator_seconds(costs: CostArrays, ceilings: Ceilings) -> Floats:
     return np.asarray(np.maximum(compute, memory) + ceilings.overhead)
 
 
+def cpu_seconds(costs: CostArrays, rates: CpuRates, efficiency: CpuEfficiency, threads: int) -> float:
+    """Seconds of a whole network on `threads` threads of a processor.
+
+    Raises:
+        Unpredictable: see `operator_seconds`.
+    """
+    return float(operator_seconds(costs, cpu_ceilings(rates, efficiency, threads)).sum())
+
+
 def operator_bounds(costs: CostArrays, ceilings: Ceilings) -> list[Bound]:
     """What each operator's time is mostly spent on."""
     return [
