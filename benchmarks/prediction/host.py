@@ -8,7 +8,6 @@ other operators reach, and all that has to do with threads, remain those of the 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from nanonet_edge.benchmarks.prediction.fitted import read_fitted
+from nanonet_edge.benchmarks.timing import run_until, timed
 from nanonet_edge.devices.profile import Profile
 from nanonet_edge.extras import require
 from nanonet_edge.machine import Machine, read_conditions, read_machine
@@ -135,14 +135,7 @@ def copy_rate() -> float:
 def _best(work: Callable[[], object]) -> float:
     """The shortest of several runs in seconds: what else runs here can only make it longer."""
     work()
-    best, end = float("inf"), time.perf_counter() + _SECONDS
-    while True:
-        start = time.perf_counter()
-        work()
-        now = time.perf_counter()
-        best = min(best, now - start)
-        if now >= end:
-            return best
+    return min(run_until(timed(work), min_seconds=_SECONDS, min_count=1)) / 1e9
 
 
 def _last_cache_kib() -> int | None:
