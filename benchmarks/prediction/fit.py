@@ -30,6 +30,7 @@ from nanonet_edge.benchmarks.prediction.latencies import (
     Unit,
     published_rates,
     read_latencies,
+    shipped_profile,
 )
 from nanonet_edge.benchmarks.prediction.networks import NETWORKS
 from nanonet_edge.benchmarks.prediction.rates import (
@@ -48,7 +49,6 @@ from nanonet_edge.benchmarks.prediction.roofline import (
     operator_seconds,
     tpu_seconds,
 )
-from nanonet_edge.devices import load_catalogue
 from nanonet_edge.extras import require
 
 Floats = npt.NDArray[np.float64]
@@ -216,17 +216,12 @@ def _arrays(network: str, arithmetic: Arithmetic) -> CostArrays:
 
 @cache
 def _gpu(device: str) -> GpuRates:
-    return gpu_rates(_shipped(device))
+    return gpu_rates(shipped_profile(device))
 
 
 @cache
 def _tpu(device: str) -> TpuRates:
-    return tpu_rates(_shipped(device))
-
-
-def _shipped(device: str) -> Any:
-    # A user's own profiles must not change what is fitted.
-    return load_catalogue(environment={}).get(device)
+    return tpu_rates(shipped_profile(device))
 
 
 def figures_of(unit: Unit) -> tuple[list[PublishedFigure], list[PublishedFigure]]:

@@ -13,7 +13,7 @@ from typing_extensions import Self
 from nanonet_edge.benchmarks.prediction.costs import Arithmetic
 from nanonet_edge.benchmarks.prediction.networks import NETWORKS
 from nanonet_edge.benchmarks.prediction.rates import CpuRates, Sourced, cpu_rates, read_rates
-from nanonet_edge.devices import load_catalogue
+from nanonet_edge.devices import Profile, load_catalogue
 from nanonet_edge.devices.profile import Source
 from nanonet_edge.manifest import Record
 
@@ -108,12 +108,17 @@ def read_latencies() -> PublishedLatencies:
 
 
 @cache
+def shipped_profile(device: str) -> Profile:
+    """The profile of a device that ships: a user's own must not change what is fitted."""
+    return load_catalogue(environment={}).get(device)
+
+
+@cache
 def published_rates(device: str) -> CpuRates:
     """What the processor could do at most that a device's published figures were taken on."""
     published = read_latencies()
     known, clock = published.processors.get(device), published.clocks.get(device)
     if known is not None:
         return known.rates
-    # A user's own profiles must not change what is fitted.
-    rates = cpu_rates(load_catalogue(environment={}).get(device))
+    rates = cpu_rates(shipped_profile(device))
     return rates if clock is None else replace(rates, clock_hz=clock.value * 1e6)
