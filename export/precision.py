@@ -7,18 +7,17 @@ from collections.abc import Iterable, Sequence
 from nanonet_edge.errors import UnsupportedError
 from nanonet_edge.variants import Format, Precision
 
-_UNIFORM = tuple(precision for precision in Precision if precision is not Precision.MIXED)
 _COMMON = (Precision.FP32, Precision.FP16, Precision.STATIC_WI8_AI8)
 
 SUPPORTED: dict[Format, tuple[Precision, ...]] = {
-    Format.TFLITE: (*_UNIFORM, Precision.MIXED),
+    Format.TFLITE: tuple(Precision),
     Format.ONNX: (*_COMMON, Precision.MIXED),
     Format.OPENVINO: (*_COMMON, Precision.MIXED),
 }
 
 #: What the stock converters make of the unrewritten graph.
 SUPPORTED_STRAIGHT: dict[Format, tuple[Precision, ...]] = {
-    Format.TFLITE: _UNIFORM,
+    Format.TFLITE: tuple(precision for precision in Precision if precision is not Precision.MIXED),
     Format.ONNX: (Precision.FP32, Precision.STATIC_WI8_AI8),
     Format.OPENVINO: _COMMON,
 }

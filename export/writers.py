@@ -167,7 +167,7 @@ class ArtifactWriter:
         return finished.graph, finished.applied
 
     def _plan(self, graph: Graph, precision: Precision) -> dict[str, Quantization]:
-        if not (precision.is_static or precision is Precision.MIXED) or self.calibration is None:
+        if not precision.has_integer_activations or self.calibration is None:
             return {}
         activations = "int16" if precision is Precision.STATIC_WI8_AI16 else "int8"
         return plan_activations(graph, self.calibration.ranges, activations)

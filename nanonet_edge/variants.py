@@ -50,6 +50,11 @@ class Precision(Name):
         """Whether all activations are quantized with ranges from a calibration."""
         return self in (Precision.STATIC_WI8_AI8, Precision.STATIC_WI8_AI16)
 
+    @property
+    def has_integer_activations(self) -> bool:
+        """Whether activations are quantized with such ranges, all of them or some."""
+        return self.is_static or self is Precision.MIXED
+
 
 class Format(Name):
     """The file format of an artifact."""

@@ -21,7 +21,7 @@ from nanonet_edge.errors import InputError, UnsupportedError, UsageError
 from nanonet_edge.graph import Graph
 from nanonet_edge.manifest import MANIFEST_NAME, ArtifactRecord
 from nanonet_edge.passes import SetHead, SwapInputChannels, rewrite
-from nanonet_edge.variants import Format, Head, Precision
+from nanonet_edge.variants import Format, Head
 
 _READERS: dict[Format, Callable[[Path], Network]] = {
     Format.TFLITE: read_tflite_network,
@@ -118,20 +118,16 @@ def find_subject(path: Path, name: str | None = None) -> Subject:
 
 def _first_static(bundle: Bundle) -> Artifact:
     for artifact in bundle.artifacts:
-        if _is_static(artifact.record):
+        if artifact.record.precision.has_integer_activations:
             return artifact
     raise UnsupportedError(
         f"{bundle.root}: expected an artifact with integer activations: export with --int8"
     )
 
 
-def _is_static(record: ArtifactRecord) -> bool:
-    return record.precision.is_static or record.precision is Precision.MIXED
-
-
 def _of_bundle(bundle: Bundle, artifact: Artifact, *, named: bool) -> Subject:
     record = artifact.record
-    if not _is_static(record):
+    if not record.precision.has_integer_activations:
         raise UnsupportedError(
             f"{artifact.path}: expected integer activations, found {record.precision}: nothing to blame"
         )

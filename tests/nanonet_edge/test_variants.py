@@ -26,6 +26,8 @@ def test_members_print_as_their_value() -> None:
 
 def test_only_integer_activations_are_static() -> None:
     assert [p.value for p in Precision if p.is_static] == ["static_wi8_ai8", "static_wi8_ai16"]
+    some = [p.value for p in Precision if p.has_integer_activations]
+    assert some == ["static_wi8_ai8", "static_wi8_ai16", "mixed"]
 
 
 @pytest.mark.parametrize("name", ["a", "B", "c"])
