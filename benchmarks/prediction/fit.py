@@ -17,14 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import Any, Final, Generic
 
 import numpy as np
 import numpy.typing as npt
 
 from nanonet_edge.atomic import write_text
 from nanonet_edge.benchmarks.prediction.costs import Arithmetic, NetworkCost
-from nanonet_edge.benchmarks.prediction.fitted import FITTED_FILE, Errors, Fit, Fitted
+from nanonet_edge.benchmarks.prediction.fitted import FITTED_FILE, Efficiency, Errors, Fit, Fitted, LeftOut
 from nanonet_edge.benchmarks.prediction.latencies import (
     PublishedFigure,
     Unit,
@@ -52,8 +52,6 @@ from nanonet_edge.benchmarks.prediction.roofline import (
 from nanonet_edge.extras import require
 
 Floats = npt.NDArray[np.float64]
-Efficiency = TypeVar("Efficiency", CpuEfficiency, GpuEfficiency, TpuEfficiency)
-LeftOut = Literal["run", "family", "device", "both"]
 
 #: What figures have in common that are left out together.
 _SHARED: Final[Mapping[LeftOut, tuple[str, ...]]] = {

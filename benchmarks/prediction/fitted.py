@@ -14,6 +14,7 @@ from nanonet_edge.manifest import Record
 FITTED_FILE = Path(__file__).with_name("fitted.json")
 
 Efficiency = TypeVar("Efficiency", CpuEfficiency, GpuEfficiency, TpuEfficiency)
+LeftOut = Literal["run", "family", "device", "both"]
 
 
 class Errors(Record):
@@ -27,7 +28,7 @@ class Errors(Record):
         factor: nine of ten predictions were within this factor of the published figure.
     """
 
-    left_out: Literal["run", "family", "device", "both"]
+    left_out: LeftOut
     figures: int = Field(gt=0)
     median: float = Field(ge=0)
     factor: float = Field(ge=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -14,8 +14,6 @@ from nanonet_edge.benchmarks.prediction.roofline import Bound
 from nanonet_edge.benchmarks.prediction.steps import Kind
 from nanonet_edge.manifest import Record
 from nanonet_edge.results import RESULTS_SCHEMA_VERSION
-
-PREDICT_NAME: Final = "predict.json"
 
 
 class Milliseconds(Record):
