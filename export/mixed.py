@@ -22,8 +22,7 @@ from pydantic import ValidationError
 
 from nanonet_edge import masks
 from nanonet_edge.atomic import write_text
-from nanonet_edge.contract import PROBABILITY_THRESHOLD
-from nanonet_edge.errors import UsageError
+from nanonet_edge.contract import PROBABILITY_THRESHOLD, OutputContract, to_mask
 from nanonet_edge.export.mixed_graph import Floats, MixedGraph
 from nanonet_edge.export.mixed_limits import FileLimits
 from nanonet_edge.export.mixed_writers import build_mixed_onnx
@@ -86,7 +85,15 @@ class MixedJudge:
 
     def __init__(self, graph: MixedGraph, tensors: Sequence[Tensor], threads: int = 0) -> None:
         self._graph, self._tensors, self._threads = graph, tensors, threads
-        self._references = self._labels(build_onnx(graph.exact))
+        exact = graph.exact
+        self._gives = OutputContract(
+            name=exact.output,
+            shape=(1, exact.classes, exact.size, exact.size),
+            layout="nchw",
+            classes=exact.classes,
+            threshold=PROBABILITY_THRESHOLD if exact.classes == 1 else None,
+        )
+        self._references = self._labels(build_onnx(exact))
 
     def mean_dice(self, floats: Floats, *, relieved: bool = False) -> float:
         """Agreement of an assignment with the float graph; see `Trial` for `relieved`."""
@@ -106,14 +113,8 @@ class MixedJudge:
         session = engine.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        return [_labels(session.run(None, {INPUT_NAME: tensor})[0]) for tensor in self._tensors]
-
-
-def _labels(output: Tensor) -> Labels:
-    """The mask (H, W) of probabilities (1, classes, H, W)."""
-    if output.shape[1] == 1:
-        return np.asarray(output[0, 0] > PROBABILITY_THRESHOLD, np.uint8)
-    return np.asarray(output[0].argmax(axis=0), np.uint8)
+        outputs = (session.run(None, {INPUT_NAME: tensor})[0] for tensor in self._tensors)
+        return [to_mask(output, self._gives) for output in outputs]
 
 
 class MixedSearch:
@@ -225,14 +226,3 @@ def _read_journal(path: Path) -> MixedResult | None:
         return MixedResult.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValidationError):
         return None
-
-
-def check_min_dice(min_dice: float) -> float:
-    """Return it if masks can reach it.
-
-    Raises:
-        UsageError: it is not within 0 and 1.
-    """
-    if not 0 <= min_dice <= 1:
-        raise UsageError(f"--min-dice: expected 0 to 1, found {min_dice:g}")
-    return min_dice

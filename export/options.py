@@ -9,7 +9,7 @@ from pathlib import Path
 from nanonet_edge.errors import UnsupportedError, UsageError
 from nanonet_edge.export.calibration import Rounding
 from nanonet_edge.export.coral import CORAL_PAIR
-from nanonet_edge.export.mixed import DEFAULT_MIN_DICE, DEFAULT_TRIALS, check_min_dice
+from nanonet_edge.export.mixed import DEFAULT_MIN_DICE, DEFAULT_TRIALS
 from nanonet_edge.export.precision import combinations
 from nanonet_edge.export.ranges import Method
 from nanonet_edge.export.writers import Boundary
@@ -112,7 +112,8 @@ class ExportOptions:
                     "--min-dice, --max-kib and --max-ms are for precision mixed: add --precision mixed"
                 )
             return
-        check_min_dice(self.min_dice)
+        if not 0 <= self.min_dice <= 1:
+            raise UsageError(f"--min-dice: expected 0 to 1, found {self.min_dice:g}")
         if self.boundary.head is Head.MASK:
             raise UnsupportedError("mixed is judged by probabilities: drop --head mask")
         if limited and self.formats and Format.TFLITE not in self.formats:
