@@ -30,10 +30,11 @@ from nanonet_edge.manifest import Record, Sha256, sha256_file
 CACHE_VARIABLE: Final = "NANONET_EDGE_EMULATION"
 #: How folders begin that a set-up works in, and that one which was killed leaves.
 BOOTSTRAP_PREFIX: Final = ".bootstrap-"
-_TREES: Final = ("root", "site")
 
 Tree = Literal["root", "site"]
 TreeState = Literal["absent", "unfinished", "ready", "damaged", "outdated"]
+
+_TREES: Final[tuple[Tree, ...]] = ("root", "site")
 
 
 class TreeRecord(Record):
@@ -90,6 +91,11 @@ class Place:
             return TreeRecord.model_validate_json((self.folder / f"{name}.json").read_bytes())
         except (OSError, ValidationError):
             return None
+
+    def contents(self) -> dict[str, str]:
+        """What is installed in the machine, as far as it is set up, and in which version."""
+        records = [self.read(name) for name in _TREES]
+        return {name: version for one in records if one for name, version in one.contents.items()}
 
     def write(self, name: Tree, asked: tuple[str, ...], contents: dict[str, str]) -> None:
         """Record that a tree is whole."""

@@ -141,15 +141,12 @@ def select_jobs(
 
 def describe(emulator: Emulator, device: str) -> Emulated:
     """The emulated machine, for results."""
-    contents: dict[str, str] = {}
-    for tree in (emulator.place.read("root"), emulator.place.read("site")):
-        contents |= tree.contents if tree is not None else {}
     return Emulated(
         device=device,
         machine=emulator.place.machine.name,
         core=emulator.core,
         qemu=emulator.version,
-        contents=contents,
+        contents=emulator.place.contents(),
         host=read_machine(),
     )
 

@@ -247,12 +247,11 @@ def find_place(machine: str, cache: Path | None) -> Place:
 def _status(place: Place) -> dict[str, object]:
     from nanonet_edge.benchmarks.emulation.setup import find_emulator
 
-    records = (place.read("root"), place.read("site"))
     return {
         "machine": place.machine.name,
         "folder": str(place.folder),
         "emulator": find_emulator(place.machine),
         "root": place.state("root"),
         "site": place.state("site"),
-        "contents": {name: version for one in records if one for name, version in one.contents.items()},
+        "contents": place.contents(),
     }
