@@ -81,6 +81,11 @@ class Calibration:
         return (ScaleChannels.name,) if self.factors else ()
 
 
+def input_contract(graph: Graph) -> InputContract:
+    """What a graph takes before an artifact's boundary changes it: (1, size, size, 3) float32 BGR."""
+    return InputContract(name=graph.input.name, shape=(1, graph.size, graph.size, 3))
+
+
 def calibrate(
     graph: Graph,
     frames: CalibrationFrames,
@@ -104,7 +109,7 @@ def calibrate(
         CalibrationError: there are no frames, or a tensor is not finite.
         MissingExtraError: onnx or onnxruntime is not installed.
     """
-    contract = InputContract(name=graph.input.name, shape=(1, graph.size, graph.size, 3))
+    contract = input_contract(graph)
     rounds = rounding == "compensated"
     total = frames.count * (prepares + rounds + (1 if method == "min-max" else 2))
     done = 0

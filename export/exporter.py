@@ -6,7 +6,7 @@ import platform
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,13 +21,13 @@ from nanonet_edge.checkpoint import (
     save_checkpoint,
     untrained_checkpoint,
 )
-from nanonet_edge.contract import InputContract
 from nanonet_edge.datasets import list_images
 from nanonet_edge.errors import UsageError
 from nanonet_edge.export.calibration import (
     Calibration,
     CalibrationFrames,
     calibrate,
+    input_contract,
     load_calibration,
 )
 from nanonet_edge.export.coral import write_coral
@@ -116,8 +116,8 @@ def export_bundle(
     if output is None:
         output = Path("artifacts") / checkpoint.variant.stem
         _refuse_foreign(output)
-    export = _Export(options, checkpoint, shipped, say, progress or _ignore_progress)
-    return export.run(output, pairs)
+    export = _Export(options, checkpoint, shipped, output, say, progress or _ignore_progress)
+    return export.run(pairs)
 
 
 def _checkpoint(options: ExportOptions) -> tuple[Checkpoint, BundledWeights | None]:
@@ -159,9 +159,9 @@ def export_straight(
         variant=bundle.manifest.variant, weights=bundle.weights_path, size=bundle.manifest.size, straight=True
     )
     checkpoint = load_checkpoint(bundle.weights_path, size=bundle.manifest.size)
-    export = _Export(options, checkpoint, None, _ignore, _ignore_progress)
+    export = _Export(options, checkpoint, None, output, _ignore, _ignore_progress)
     pairs = [(f, p) for f in formats for p in precisions if p in SUPPORTED_STRAIGHT[f]]
-    return export.run(output, pairs)
+    return export.run(pairs)
 
 
 class _Export:
@@ -170,23 +170,21 @@ class _Export:
         options: ExportOptions,
         checkpoint: Checkpoint,
         shipped: BundledWeights | None,
+        output: Path,
         say: Report,
         progress: Progress,
     ) -> None:
         self.options, self.checkpoint, self.shipped = options, checkpoint, shipped
-        self.say, self.progress = say, progress
+        self.output, self.say, self.progress = output, say, progress
         self.name = checkpoint.variant.stem
-        self._found_frames: CalibrationFrames | None = None
-        self.journal = Path(JOURNAL_NAME)
 
-    def run(self, output: Path, pairs: Sequence[tuple[Format, Precision]]) -> Bundle:
-        self.journal = results_folder(output) / JOURNAL_NAME
+    def run(self, pairs: Sequence[tuple[Format, Precision]]) -> Bundle:
         # Bad input is found out here, before anything is written.
         prepare = self._prepare_straight if self.options.straight else self._prepare
         open_writer = prepare(pairs)
-        with replaced_folder(output) as root:
+        with replaced_folder(self.output) as root:
             self._write(root, pairs, open_writer(root))
-        return Bundle.open(output)
+        return Bundle.open(self.output)
 
     def _write(self, root: Path, pairs: Sequence[tuple[Format, Precision]], writer: Writer) -> None:
         total = len(pairs) + 2 + (self.options.target is not None)
@@ -237,17 +235,16 @@ class _Export:
 
     def _assign(self, graph: MixedGraph) -> frozenset[str]:
         """Search which layers precision `mixed` leaves in float."""
-        frames, options = self._frames(), self.options
+        frames, options = self._frames, self.options
+        journal = results_folder(self.output) / JOURNAL_NAME
         limits = FileLimits(graph, options.max_kib, options.max_ms)
-        size = graph.exact.size
-        contract = InputContract(name=graph.exact.input.name, shape=(1, size, size, 3))
-        tensors = list(islice(frames.tensors(contract), options.trials))
+        tensors = list(islice(frames.tensors(input_contract(graph.exact)), options.trials))
         search = MixedSearch(
             graph,
             MixedJudge(graph, tensors),
             min_dice=options.min_dice,
             frames=len(tensors),
-            journal=self.journal,
+            journal=journal,
             key=graph.key(frames.digest, len(tensors)),
             progress=self.progress,
             limits=limits,
@@ -255,7 +252,7 @@ class _Export:
         found = search.run()
         self.say(
             f"mixed: {len(found.floats)} of {len(graph.layers)} layers in fp32, mean Dice "
-            f"{found.mean_dice:.4f} on {len(tensors)} calibration frames (predicted); {self.journal}"
+            f"{found.mean_dice:.4f} on {len(tensors)} calibration frames (predicted); {journal}"
         )
         if found.mean_dice < options.min_dice:
             self.say(f"mixed: {limits} allow no more: {options.min_dice:g} is not reached")
@@ -264,10 +261,9 @@ class _Export:
         return frozenset(found.floats)
 
     def _prepare_straight(self, pairs: Sequence[tuple[Format, Precision]]) -> Callable[[Path], Writer]:
-        frames = self._frames() if any(p.is_static for _, p in pairs) else generated_frames(1)
+        frames = self._frames if any(p.is_static for _, p in pairs) else generated_frames(1)
         graph = self.checkpoint.graph
-        contract = InputContract(name=graph.input.name, shape=(1, graph.size, graph.size, 3))
-        converter = StraightConverter(graph, lambda: frames.tensors(contract))
+        converter = StraightConverter(graph, lambda: frames.tensors(input_contract(graph)))
         record = CalibrationRecord(
             source=frames.source,
             count=frames.count,
@@ -278,12 +274,8 @@ class _Export:
         )
         return partial(StraightWriter, name=self.name, graph=graph, converter=converter, calibration=record)
 
+    @cached_property
     def _frames(self) -> CalibrationFrames:
-        if self._found_frames is None:
-            self._found_frames = self._find_frames()
-        return self._found_frames
-
-    def _find_frames(self) -> CalibrationFrames:
         options = self.options
         if options.calibration is None:
             frames = generated_frames()
@@ -315,7 +307,7 @@ class _Export:
         options = self.options
         return calibrate(
             graph,
-            self._frames(),
+            self._frames,
             options.method,
             options.rounding,
             self.progress,
