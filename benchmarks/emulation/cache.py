@@ -97,9 +97,10 @@ class Place:
         records = [self.read(name) for name in _TREES]
         return {name: version for one in records if one for name, version in one.contents.items()}
 
-    def write(self, name: Tree, asked: tuple[str, ...], contents: dict[str, str]) -> None:
+    def write(self, name: Tree, contents: dict[str, str]) -> None:
         """Record that a tree is whole."""
-        record = TreeRecord(asked=asked, contents=contents, sha256=digest_tree(self.tree(name)))
+        asked, digest = _asked_of(self.machine, name), digest_tree(self.tree(name))
+        record = TreeRecord(asked=asked, contents=contents, sha256=digest)
         write_text(self.folder / f"{name}.json", record.model_dump_json(indent=1) + "\n")
 
     def state(self, name: Tree) -> TreeState:
@@ -109,7 +110,7 @@ class Place:
         record = self.read(name)
         if record is None:
             return "unfinished"
-        if record.asked != asked_of(self.machine, name):
+        if record.asked != _asked_of(self.machine, name):
             return "outdated"
         return "ready" if digest_tree(self.tree(name)) == record.sha256 else "damaged"
 
@@ -143,7 +144,7 @@ class Place:
         return True
 
 
-def asked_of(machine: GuestMachine, name: Tree) -> tuple[str, ...]:
+def _asked_of(machine: GuestMachine, name: Tree) -> tuple[str, ...]:
     """What a tree is to be made of."""
     if name == "root":
         return (machine.architecture, *machine.packages)

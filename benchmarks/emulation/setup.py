@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from nanonet_edge.atomic import replaced_folder
-from nanonet_edge.benchmarks.emulation.cache import BOOTSTRAP_PREFIX, Place, asked_of
+from nanonet_edge.benchmarks.emulation.cache import BOOTSTRAP_PREFIX, Place
 from nanonet_edge.benchmarks.emulation.machines import MIRROR, PYTHON, SUITE, GuestMachine, Wheel
 from nanonet_edge.devices.wheels import fetch_wheels
 from nanonet_edge.errors import InputError, UsageError
@@ -138,7 +138,7 @@ def _make_root(place: Place, mirror: str) -> None:
             versions = _package_versions(root)
     if not (place.tree("root") / "usr/bin/python3").exists():
         raise InputError(f"{place.tree('root')}: expected usr/bin/python3, found none")
-    place.write("root", asked_of(machine, "root"), versions)
+    place.write("root", versions)
 
 
 def _bootstrap(machine: GuestMachine, mirror: str, archive: Path) -> None:
@@ -230,4 +230,4 @@ def _make_site(place: Place, wheels: list[tuple[Wheel, Path]]) -> None:
         for _, path in wheels:
             with zipfile.ZipFile(path) as opened:
                 opened.extractall(site)  # noqa: S202 - its digest is the known one
-    place.write("site", asked_of(place.machine, "site"), {wheel.name: wheel.version for wheel, _ in wheels})
+    place.write("site", {wheel.name: wheel.version for wheel, _ in wheels})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanonet_edge.benchmarks.emulation.cache import Place, asked_of
+from nanonet_edge.benchmarks.emulation.cache import Place
 from nanonet_edge.benchmarks.emulation.machines import AARCH64, GuestMachine
 
 #: Runs the guest's script as it is, with this Python: an emulator of a machine like this one.
@@ -51,8 +51,8 @@ def plant(cache: Path, machine: GuestMachine = AARCH64) -> Place:
     python.parent.mkdir(parents=True)
     python.write_text("no real one")
     place.tree("site").mkdir()
-    place.write("root", asked_of(machine, "root"), {"python3": "3.11.2-1+b1"})
-    place.write("site", asked_of(machine, "site"), {"onnxruntime": "1.32.0"})
+    place.write("root", {"python3": "3.11.2-1+b1"})
+    place.write("site", {"onnxruntime": "1.32.0"})
     return place
 
 
