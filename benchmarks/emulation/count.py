@@ -18,10 +18,11 @@ from nanonet_edge.benchmarks.agreement import Progress
 from nanonet_edge.benchmarks.emulation.emulator import Emulator, Job
 from nanonet_edge.benchmarks.emulation.instructions import InstructionClass, tally
 from nanonet_edge.benchmarks.emulation.result import CountChange, CountResult, CountRow
+from nanonet_edge.benchmarks.emulation.setup import missing_programs
 from nanonet_edge.benchmarks.emulation.verify import describe, select_jobs
 from nanonet_edge.bundle import Artifact, Bundle
 from nanonet_edge.contract import preprocess
-from nanonet_edge.errors import InputError, RuntimeFailure, UnsupportedError, UsageError
+from nanonet_edge.errors import InputError, RuntimeFailure, UnsupportedError
 
 #: Invokes between marks; the first is left out, as Python still specialises its own code there.
 INVOKES: Final = 3
@@ -48,10 +49,7 @@ def check_counting(emulator: Emulator) -> str:
 def _require(program: str, package: str) -> str:
     found = shutil.which(program)
     if found is None:
-        raise UsageError(
-            f"counting needs {program}, not found on this system: "
-            f"apt-get install --no-install-recommends {package}"
-        )
+        raise missing_programs("counting", [(program, package)])
     return found
 
 

@@ -47,7 +47,7 @@ def check_emulator(machine: GuestMachine) -> str:
         UsageError: there is none; the line to type is in it.
     """
     if (found := find_emulator(machine)) is None:
-        raise _missing(machine, [(machine.emulators[0], "qemu-user-static")])
+        raise missing_programs(f"emulating {machine.name}", [(machine.emulators[0], "qemu-user-static")])
     return found
 
 
@@ -63,14 +63,15 @@ def check_host(machine: GuestMachine) -> None:
     if shutil.which("mmdebstrap") is None:
         missing.append(("mmdebstrap", "mmdebstrap"))
     if missing:
-        raise _missing(machine, missing)
+        raise missing_programs(f"emulating {machine.name}", missing)
 
 
-def _missing(machine: GuestMachine, what: Sequence[tuple[str, str]]) -> UsageError:
+def missing_programs(work: str, what: Sequence[tuple[str, str]]) -> UsageError:
+    """The error for (program, Debian's packages that have it) which `work` needs and this system lacks."""
     programs = ", ".join(program for program, _ in what)
     packages = " ".join(package for _, package in what)
     return UsageError(
-        f"emulating {machine.name} needs {programs}, not found on this system: "
+        f"{work} needs {programs}, not found on this system: "
         f"apt-get install --no-install-recommends {packages}"
     )
 
