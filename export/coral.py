@@ -43,11 +43,13 @@ def write_coral(writer: ArtifactWriter, *, compiles: bool, report: Report) -> Ar
     record = writer.write(*CORAL_PAIR, Target.CORAL)
     model = writer.root / record.files[0].path
     program = find_compiler() if compiles else None
-    found, compiled = coral_report(model), None
+    compiled: FileRecord | None = None
     if program is not None:
         found, compiled = _compile(program, model, writer.root)
-    elif compiles:
-        report(f"coral: not compiled: {HOW_TO_GET_IT}")
+    else:
+        found = coral_report(model)
+        if compiles:
+            report(f"coral: not compiled: {HOW_TO_GET_IT}")
     report(_summary(found))
     path = model.with_suffix(".json")
     data = found.model_copy(update={"file": model.name}).model_dump(mode="json")

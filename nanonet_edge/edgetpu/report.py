@@ -102,14 +102,17 @@ def coral_report(path: Path) -> CoralReport:
         InputError: the file is no TFLite model, or damaged.
         MissingExtraError: ai-edge-litert is not installed.
     """
-    file = read_tflite(path)
+    return _predict(read_tflite(path))
+
+
+def _predict(file: TfliteFile) -> CoralReport:
     verdicts = [judge(file, operator) for operator in file.operators]
     mapped = first_subgraph(file.operators, [verdict.is_supported for verdict in verdicts])
     operators = tuple(
         _mapped_operator(file, operator, verdict, operator.index in mapped)
         for operator, verdict in zip(file.operators, verdicts, strict=True)
     )
-    return CoralReport(file=str(path), operators=operators, summary=_summary(file, operators))
+    return CoralReport(file=str(file.path), operators=operators, summary=_summary(file, operators))
 
 
 def compiled_report(path: Path, log: CompilerLog) -> CoralReport:
@@ -121,7 +124,8 @@ def compiled_report(path: Path, log: CompilerLog) -> CoralReport:
     Raises:
         InputError, MissingExtraError: as `coral_report`.
     """
-    file, predicted = read_tflite(path), coral_report(path)
+    file = read_tflite(path)
+    predicted = _predict(file)
     left: Counter[tuple[str, str]] = Counter()
     for count in log.counts:
         left[count.name, count.status] += count.count
