@@ -11,8 +11,8 @@ import functools
 import sys
 from pathlib import Path
 
-#: The custom operator that edgetpu_compiler puts in place of all that it mapped.
-CUSTOM_OPERATOR = "edgetpu-custom-op"
+from nanonet_edge.edgetpu.compiler import CUSTOM_OPERATOR
+
 _NAMES = ("libedgetpu.1.dylib",) if sys.platform == "darwin" else ("libedgetpu.so.1", "libedgetpu.so.1.0")
 
 

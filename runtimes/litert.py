@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from nanonet_edge.edgetpu.compiler import CUSTOM_OPERATOR
 from nanonet_edge.errors import RuntimeFailure, UnsupportedError, UsageError
 from nanonet_edge.extras import require
 from nanonet_edge.results import RuntimeInfo
@@ -86,7 +87,7 @@ class LiteRt(InterpreterRuntime):
         if _EDGETPU not in self.options:
             return info
         names = [str(details["op_name"]) for details in self._opened._get_ops_details()]
-        others = sum(name not in (edgetpu.CUSTOM_OPERATOR, "DELEGATE") for name in names)
+        others = sum(name not in (CUSTOM_OPERATOR, "DELEGATE") for name in names)
         on_cpu = set(info.computed_precision.split("+")) - {"none"}
         return info.model_copy(
             update={
